@@ -99,8 +99,9 @@ def rows_of_run(
     walk: Walk = all_pieces,
     tables_of: Callable[[Run, Job], Tables] | None = None,
 ) -> Rows:
-    """The rows of a run, finished or not. `joined`: makes columns that no part has. `walk`: which rows are read.
+    """The rows of a run, finished or not. `walk`: which rows are read.
 
+    `joined`: makes columns that no part has; they are left out where rows are without the columns of the input.
     `tables_of`: what opens the input, for a caller who does so several times; raises as `input_tables` does.
     """
     notes = []
@@ -115,6 +116,7 @@ def rows_of_run(
             tables = (tables_of or input_tables)(run, job)
         except UsageError as error:
             notes.append(f"the input can't be read, so some rows are without its columns ({error})")
+            joined = ()  # they are made of the input's columns
     further, target = None, run.manifest.targets[0].target
     try:
         further = answer_columns(target, checker_of(target))

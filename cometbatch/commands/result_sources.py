@@ -13,10 +13,11 @@ from cometbatch.commands.locate import Located, is_job_file, locate
 from cometbatch.commands.open_rows import rows_of_run
 from cometbatch.commands.scoring import scoring_of
 from cometbatch.commands.tables import JobSource
-from cometbatch.errors import UsageError
+from cometbatch.errors import InputError, UsageError
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
+from cometbatch.reports.layout import layout_of
 from cometbatch.reports.sources import ResultFiles, RunRows, Source
 from cometbatch.results.lines import Joined
 from cometbatch.results.parts import result_metadata
@@ -48,6 +49,9 @@ class NamedResult(Struct, frozen=True):
         source, job = self.source, self.located.job
         if isinstance(source, RunRows):
             yield from source.rows.notes
+            is_scored = self.run is not None and bool(_job_of(self.run, self.located).scores)
+            if is_scored and not layout_of(source.schema, source.name).scores:
+                yield "the input can't be read, so the answers are not scored"
         elif job is not None and job.scores:
             said = scores_of(result_metadata(source.first) or {}) if isinstance(source, ResultFiles) else []
             kept = [{name: one[name] for name in one if name not in NOT_OF_SETTINGS} for one in said]
@@ -96,6 +100,8 @@ def named_result(target: JobSource, located: Located, *, needs_scores: bool) -> 
     run = find(located.directory, located.result)
     if run is not None and (not run.is_complete or (not run.is_finished and not needs_scores)):
         rows = rows_of_run(run, located, scores_of_run(run, located, name, needs_scores=needs_scores))
+        if needs_scores and rows.lacks_input:
+            raise UsageError(f"{name}: {'; '.join(rows.notes)}; so its answers can't be scored")
         return NamedResult(located, RunRows(name, rows), run)
     if run is not None and not run.is_finished:
         raise UsageError(
@@ -107,12 +113,22 @@ def named_result(target: JobSource, located: Located, *, needs_scores: bool) -> 
     return NamedResult(located, result_at(located.result, name), run)
 
 
+def _job_of(run: Run, located: Located) -> Job:
+    return located.job or Job.from_description(run.manifest.job)
+
+
 def scores_of_run(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
-    """What makes the columns of scores for rows that have none yet."""
-    job = located.job or Job.from_description(run.manifest.job)
+    """What makes the columns of scores for rows that have none yet; nothing where the input is gone, unless needed."""
+    job = _job_of(run, located)
     if not job.scores and not needs_scores:
         return ()
-    scoring = scoring_of(job, open_table(job).schema)
+    try:
+        schema = open_table(job).schema
+    except InputError:
+        if needs_scores:
+            raise
+        return ()
+    scoring = scoring_of(job, schema)
     if scoring is None:
         raise UsageError(f"{name}: the job has no section score, so there is nothing to compare (docs/scores.md).")
     return (scoring.load(lambda line: sys.stderr.write(visible(f"{line}\n"))),)

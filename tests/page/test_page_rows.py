@@ -201,9 +201,12 @@ def test_a_hit_lies_within_one_text(browser_page: Opener, tmp_path: Path) -> Non
 
 def test_exact_values_are_found(browser_page: Opener, tmp_path: Path) -> None:
     """Also those that a cell shows shorter, but not the page's own words for them."""
-    page = show(browser_page, tmp_path, rows_with(row_5={"more": {"full": {"input:city": 'so "long" a name'}}}))
+    large = {"input:people": 2.0**53}
+    long = {"more": {"full": {"input:city": 'so "long" a name', "input:people": str(2**53 + 1)}}}
+    page = show(browser_page, tmp_path, rows_with(row_5=large | long, row_6=large))
     assert search(page, '"a name"', 1) == ["id-005"]
     assert search(page, "input:city", 0) == []
+    assert search(page, str(2**53 + 1), 1) == ["id-005"]  # which has the same float as the number of row 6
 
 
 def test_the_last_query_wins(browser_page: Opener, tmp_path: Path) -> None:

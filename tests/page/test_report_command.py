@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from click.testing import CliRunner, Result
 
 import cometbatch
 from cometbatch.cli import cli
+from cometbatch.commands.report_prompts import NO_INPUT
 from cometbatch.errors import CheckpointError, InputError, UsageError
 from tests import virtual_time
+from tests.make_version_3 import BEGUN
 from tests.page.browser import Opener
 from tests.page.reading import Page, read_page
 from tests.reports.results import failed, right, write, wrong
@@ -71,6 +74,18 @@ def test_a_job_its_result_and_its_run_directory_are_the_same_page(tmp_path: Path
     assert [page.meta["sources"][0]["command"] for page in pages] == [f"cometbatch run {path}", None, None]
 
 
+def test_results_of_the_first_version_are_shown(tmp_path: Path) -> None:
+    """They lack columns that later ones have: what those would tell is not known, or nothing."""
+    for name, told in {"finished": (8, 1, 1), "dataset": (8, 1, 1), "stopped": (4, 1, 1), "retried": (8, 1, 1)}.items():
+        folder = shutil.copytree(BEGUN / name, tmp_path / name)
+        result = folder / ("answers" if name == "dataset" else "out.parquet")
+        page = page_of(tmp_path, result if result.exists() else folder / "_out.parquet.run")
+        (found,) = page.meta["overview"]["sources"]
+        assert tuple(found["outcomes"][kind] for kind in ("succeeded", "incomplete", "failed")) == told, name
+        assert (found["tokens"]["cache_write"], found["cost"]["at_least"]) == (0, 0)
+        assert Decimal(found["cost"]["usd"]) == Decimal("0.0000085") * sum(told[:2])
+
+
 def test_a_data_set_is_shown_like_a_file(tmp_path: Path) -> None:
     """With its parts in their order."""
     _, path = finished(tmp_path, output={"path": f"{tmp_path}/set/", "partition_rows": 8})
@@ -110,6 +125,28 @@ def test_a_run_that_is_not_finished_is_shown_as_far_as_it_is(tmp_path: Path) -> 
     assert source["notes"] == [f"this run is not finished: 11 of {ROWS} rows have an outcome so far"]
     assert page.meta["overview"]["sources"][0]["outcomes"]["remaining"] == ROWS - 11
     assert command(path, "-o", tmp_path / "page.html").stderr == f"Note: {source['notes'][0]}\n"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["changed", "gone"])
+def test_an_unfinished_run_without_its_input_is_shown_without_scores(tmp_path: Path, is_there: bool) -> None:
+    """It says why; rows that have no part yet have no prompt either. `compare`, which needs scores, names the input."""
+    bench = Workbench(tmp_path)
+    bench.write_rows(ROWS)
+    path = bench.write_job(score={"ok": {"contains": "note"}})
+    virtual_time.run(cometbatch.run_async(cometbatch.load_job(path), limit=11, progress=False, http=simulator()))
+    assert page_of(tmp_path, path).meta["evaluation"] is not None
+    if is_there:
+        bench.write_rows(ROWS - 1)
+    else:
+        bench.input.unlink()
+    page = page_of(tmp_path, path)
+    (source,) = page.meta["sources"]
+    assert (source["state"], source["rows"], page.meta["evaluation"]) == ("stopped", 11, None)
+    assert source["notes"][1].startswith("the input can't be read, so some rows are without its columns (")
+    assert source["notes"][2:] == ["the input can't be read, so the answers are not scored"]
+    assert page.rows[0].more["why"] == NO_INPUT
+    with pytest.raises(UsageError, match=r"in\.csv: (can't be read|it is not what it was)"):
+        cometbatch.compare(path)
 
 
 def test_a_run_without_an_outcome_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from cometbatch.reports.page.totals import TotalsAdding
 from cometbatch.reports.page.troubles import Asked, Trouble, TroublesAdding
 from cometbatch.reports.questions import numbers_of
 from cometbatch.reports.sources import Source
+from cometbatch.results.columns import COLUMNS
 from cometbatch.results.rows import output_of
 from cometbatch.results.summary import RunSummary
 
@@ -38,14 +39,18 @@ _CELLS: Final = (
     "finished_at", "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens",
     "cache_write_1h_input_tokens", "reasoning_output_tokens",
 )  # fmt: skip
-"""Output columns that every result has and that are read."""
+"""Output columns that are read; results of earlier versions lack some of them."""
 _OTHERS: Final[dict[str, pl.Expr]] = {
     "asks": pl.lit(1, pl.Int32),
     "rejected_cost_usd": pl.lit(None, pl.Decimal(38, 18)),
     "reused_from": pl.lit(None, pl.String),
     "reused_cost_usd": pl.lit(None, pl.Decimal(38, 18)),
 }
-"""Output columns that some results have, and what holds in the others."""
+"""Output columns that a run has only where its job asks for them, and what holds without them."""
+_DEFAULTS: Final[dict[str, pl.Expr]] = {
+    column.name: pl.lit(None, pl.Series(pa.array([], column.type)).dtype) for column in COLUMNS if column.name in _CELLS
+} | _OTHERS
+"""What holds in a result that lacks a column."""
 
 
 class Told(Struct, frozen=True):
@@ -248,7 +253,7 @@ def survey(sources: Sequence[Source], told: Sequence[Told], *, limit: int, seed:
 def _rows(source: Source, layout: Layout) -> Iterator[pl.DataFrame]:
     """All rows of a source, some at a time, with the columns that the adding parts have in common."""
     there = _names(source, layout)
-    missing = [value.alias(name) for name, value in _OTHERS.items() if name not in there]
+    missing = [value.alias(name) for name, value in _DEFAULTS.items() if name not in there]
     further = [name for name in (layout.row, layout.custom_id) if name and name not in there.values()]
     for places, table in source.tables([*there.values(), *further]):
         own = pl.DataFrame(plain(table.select(list(there.values())))).rename(
@@ -274,7 +279,7 @@ def _names(source: Source, layout: Layout) -> dict[str, str]:
     """The output columns that are read, by their names without prefix."""
     _, columns = output_of(source.schema) or ("", ())
     there = {column.name for column in columns}
-    return {name: layout.prefix + name for name in (*_CELLS, *_OTHERS) if name in there}
+    return {name: layout.prefix + name for name in _DEFAULTS if name in there}
 
 
 def _labels(table: pa.Table, name: str | None) -> pl.Series:

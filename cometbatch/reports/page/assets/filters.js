@@ -86,6 +86,17 @@ function termPattern(term) {
   return new RegExp(term.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu");
 }
 
+/** Digits of a decimal number that no two floats share; with more, another number may have the same float. */
+const SURE_DIGITS = 15;
+
+/** The number that a term names, NaN for none. Where a float rounds it, only its text finds it. */
+function searchedNumber(term) {
+  const [, digits] = /^[-+]?([\d.]+)(?:e[-+]?\d+)?$/i.exec(term) ?? [];
+  if (digits === undefined) return NaN;
+  const number = Number(term);
+  return digits.replace(/^[0.]+|\./g, "").length <= SURE_DIGITS || String(number) === term ? number : NaN;
+}
+
 /** The constant texts of a frame: those of the job's own templates. */
 function frameTexts(frame) {
   return (frame?.messages ?? []).flatMap((message) => message.parts.flatMap(({ text }) => (text ? [text] : [])));
@@ -103,7 +114,7 @@ class RowSearch {
     this.chunks = store.starts.length;
     this.terms = queryTerms(query).map((term) => ({
       pattern: termPattern(term),
-      number: /^[-+]?[\d.]+(e[-+]?\d+)?$/i.test(term) ? Number(term) : NaN,
+      number: searchedNumber(term),
       hits: new Uint8Array(this.count),
     }));
   }
