@@ -3,6 +3,9 @@
 Playwright's interface keeps an event loop running in the thread that uses it, so the browser has a thread of its own,
 and a test of the page runs there: other tests of the same process start event loops as ever. What starts a loop itself
 (a run of a job) belongs into a fixture, or into `elsewhere`.
+
+A new tab takes five times as long as another page in an open one: its process is new, and has not compiled the page's
+program yet. So the tests of a process use the same tabs, one after the other, and each finds its tab as if it were new.
 """
 
 import contextlib
@@ -11,14 +14,23 @@ import importlib.util
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Playwright
+    from playwright.sync_api import (
+        Browser,
+        BrowserContext,
+        CDPSession,
+        ConsoleMessage,
+        Dialog,
+        Page,
+        Playwright,
+        ViewportSize,
+    )
 
 T = TypeVar("T")
 Theme = Literal["light", "dark"]
@@ -26,6 +38,12 @@ CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 TIMEOUT_MS = 10_000  # for whatever a test waits for in a page: a hundred times what it takes on an idle machine
 INSIDE = ("data:", "blob:", "about:")
 """Schemes of what a page has within itself: nothing leaves it."""
+WIDTHS = tuple(int(each) for each in os.environ.get("WIDTHS", "320 1280").split())
+"""CSS pixels of the windows in which nothing may scroll sideways; `.ci/weekly page` has more of them."""
+AXE_WIDTHS = WIDTHS if "WIDTHS" in os.environ else (1280,)
+"""CSS pixels of the windows in which axe-core looks for faults."""
+MOST_FREE = 4  # tabs that wait for the next test; each is a process of some 100 MB
+FORGET = "() => { try { localStorage.clear(); sessionStorage.clear(); } catch { /* this page has none */ } }"
 ARGUMENTS = (
     "--no-sandbox",  # which needs rights that a container does not give
     "--disable-gpu",
@@ -78,6 +96,52 @@ class Visit:
         dialog.dismiss()
 
 
+class Tab:
+    """A tab of a profile of its own. Tests use it one after the other; each has its own record of it, the `visit`."""
+
+    def __init__(self, browser: "Browser", settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.context: BrowserContext = browser.new_context(accept_downloads=True, reduced_motion="reduce", **settings)
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.page: Page = self.context.new_page()
+        self.visit = Visit("", self.page, self.context, is_served=False)
+        self.page.on("console", self._note_console)
+        self.page.on("pageerror", lambda error: self.visit.errors.append(f"script: {error}"))
+        self.page.on("dialog", self._note_dialog)
+        self.context.on("page", lambda another: self.visit.errors.append(f"a window was opened: {another.url}"))
+        self._session: CDPSession = self.context.new_cdp_session(self.page)
+        self._session.send("Network.enable")
+        self._session.on("Network.requestWillBeSent", lambda event: self.visit.note_request(event["request"]["url"]))
+        self._session.on("Network.webSocketCreated", lambda event: self.visit.note_request(event["url"]))
+
+    def _note_console(self, message: "ConsoleMessage") -> None:
+        self.visit.note_console(message)
+
+    def _note_dialog(self, dialog: "Dialog") -> None:
+        self.visit.note_dialog(dialog)
+
+    def open(self, target: Path | str, *, width: int, height: int, theme: Theme) -> Visit:
+        """Open a file or a URL."""
+        url = target.resolve().as_uri() if isinstance(target, Path) else target
+        size: ViewportSize = {"width": width, "height": height}
+        if self.page.viewport_size != size:
+            self.page.set_viewport_size(size)
+        self.page.emulate_media(media="null", color_scheme=theme, reduced_motion="reduce")
+        self.visit = Visit(url.partition("#")[0], self.page, self.context, is_served=url.startswith("http"))
+        self.page.goto(url)
+        self._session.send("Page.resetNavigationHistory")
+        return self.visit
+
+    def leave(self) -> bool:
+        """Leave the page, and keep nothing of it; whether the tab is as good as new. The visit notes what it says."""
+        if self.page.is_closed():
+            return False
+        self.page.evaluate(FORGET)
+        self.page.mouse.move(-1, -1)
+        self.page.goto("about:blank")
+        return len(self.context.pages) == 1
+
+
 class Chromium:
     """A browser in a thread of its own. `run` is how anything is done with it."""
 
@@ -87,6 +151,7 @@ class Chromium:
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
         self._group = 0
+        self._free: list[Tab] = []
 
     def start(self) -> None:
         """Start the browser."""
@@ -122,26 +187,23 @@ class Chromium:
         return work() if threading.get_ident() == self._ident else self._thread.submit(work).result()
 
     def open(self, target: Path | str, *, width: int, height: int, theme: Theme, **settings: Any) -> Visit:
-        """Open a file or a URL in a profile of its own; `settings`: of playwright's `new_context`. In the thread."""
+        """Open a file or a URL; `settings`: of playwright's `new_context`. In the thread."""
+        return self.tab(settings).open(target, width=width, height=height, theme=theme)
+
+    def tab(self, settings: Mapping[str, Any]) -> Tab:
+        """A tab that nobody uses. In the thread."""
         assert self._browser is not None
-        url = target.resolve().as_uri() if isinstance(target, Path) else target
-        viewport: Any = {"width": width, "height": height}
-        context = self._browser.new_context(
-            viewport=viewport, color_scheme=theme, accept_downloads=True, reduced_motion="reduce", **settings
-        )
-        context.set_default_timeout(TIMEOUT_MS)
-        page = context.new_page()
-        visit = Visit(url.partition("#")[0], page, context, is_served=not isinstance(target, Path))
-        page.on("console", visit.note_console)
-        page.on("pageerror", lambda error: visit.errors.append(f"script: {error}"))
-        page.on("dialog", visit.note_dialog)
-        context.on("page", lambda another: visit.errors.append(f"a window was opened: {another.url}"))
-        network = context.new_cdp_session(page)
-        network.send("Network.enable")
-        network.on("Network.requestWillBeSent", lambda event: visit.note_request(event["request"]["url"]))
-        network.on("Network.webSocketCreated", lambda event: visit.note_request(event["url"]))
-        page.goto(url)
-        return visit
+        at = next((at for at, each in enumerate(self._free) if each.settings == settings), None)
+        return Tab(self._browser, settings) if at is None else self._free.pop(at)
+
+    def give_back(self, tab: Tab) -> None:
+        """Leave the page of a tab, for the next one who wants such a tab. In the thread."""
+        if tab.leave():
+            self._free.append(tab)
+        else:
+            tab.context.close()
+        if len(self._free) > MOST_FREE:
+            self._free.pop(0).context.close()
 
 
 class Opener:
@@ -149,7 +211,7 @@ class Opener:
 
     def __init__(self, browser: Chromium) -> None:
         self.browser = browser
-        self._visits: list[Visit] = []
+        self._tabs: list[Tab] = []
 
     def __call__(
         self,
@@ -162,28 +224,32 @@ class Opener:
     ) -> "Page":
         """Open a file (a path, or its URL with a hash) or a served page. `settings`: of playwright's `new_context`."""
 
-        def opened() -> Visit:
-            return self.browser.open(target, width=width, height=height, theme=theme, **settings)
+        def opened() -> "Page":
+            self._tabs.append(self.browser.tab(settings))
+            return self._tabs[-1].open(target, width=width, height=height, theme=theme).page
 
-        self._visits.append(self.browser.run(opened))
-        return self._visits[-1].page
+        return self.browser.run(opened)
 
     def visit(self, page: "Page") -> Visit:
         """What a page has said and asked for so far; a test that wants an error takes it out of the list."""
         self.browser.run(lambda: page.evaluate("0"))  # what has happened before is told before the answer
-        return next(each for each in self._visits if each.page is page)
+        return next(each.visit for each in self._tabs if each.page is page)
 
     def close(self) -> list[Visit]:
         """Close the pages; what each said and asked for."""
 
         def closed() -> list[Visit]:
-            for each in self._visits:
-                if not each.page.is_closed():
-                    each.page.evaluate("0")
-                each.context.close()
-            return self._visits
+            visits = [each.visit for each in self._tabs]
+            for each in self._tabs:
+                self.browser.give_back(each)
+            return visits
 
         return self.browser.run(closed)
+
+
+def drawn(page: "Page") -> None:
+    """Wait until the page has drawn what it had to draw."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def elsewhere(work: Callable[[], T]) -> T:

@@ -67,6 +67,30 @@ def test_what_a_page_has_within_itself_is_no_request(browser_page: Opener, tmp_p
     assert browser_page.visit(browser_page(write(tmp_path, more))).requests == []
 
 
+LEAVES = """<script>
+localStorage.setItem("x", "1"); sessionStorage.setItem("x", "1"); window.x = 1; console.error("oh");
+</script>"""
+FOUND = """() => [localStorage.length, sessionStorage.length, typeof x, history.length, matchMedia("print").matches,
+    document.querySelector("p").matches(":hover"), innerWidth, location.hash]"""
+
+
+def test_a_tab_is_as_if_it_were_new(chromium: Chromium, tmp_path: Path) -> None:
+    """Whatever the test before did in it; and what a page says is said of that page alone."""
+    first, second = Opener(chromium), Opener(chromium)
+
+    def leave_traces() -> None:
+        page.evaluate("location.hash = 'there'")
+        page.emulate_media(media="print")
+        page.get_by_text("Text").hover()
+
+    page = first(f"{write(tmp_path, LEAVES).as_uri()}#here", width=500, theme="dark")
+    chromium.run(leave_traces)
+    assert [each.errors for each in first.close()] == [["console: oh"]]
+    assert second(write(tmp_path)) is page
+    assert chromium.run(lambda: page.evaluate(FOUND)) == [0, 0, "undefined", 1, False, False, 1280, ""]
+    assert [(each.errors, each.requests) for each in second.close()] == [([], [])]
+
+
 def test_other_tests_may_run_an_event_loop(browser_page: Opener, tmp_path: Path) -> None:
     """In another thread, while a page is open."""
     browser_page(write(tmp_path))

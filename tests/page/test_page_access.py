@@ -1,19 +1,17 @@
-"""The page for everyone: each control by keyboard alone, and nothing that a screen reader would miss."""
+"""The page for everyone: each control by keyboard alone."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.page.browser import Opener, Theme
+from tests.page.browser import Opener
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 MOST_TABS: Final = 400  # before the focus has gone round
-SERIOUS: Final = ("serious", "critical")
 CONTROLS: Final = """
 () => {
   const all = [...document.querySelectorAll("button, a[href], input, select, textarea, summary, [tabindex='0']")];
@@ -118,30 +116,3 @@ def test_each_control_of_the_drawer_is_reached(browser_page: Opener, failed_page
     reached = tabbed(page)
     assert [each for each in controls if each not in reached] == []
     assert [each for each, is_marked in reached.items() if not is_marked] == []
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(
-    browser_page: Opener, failed_page: Path, evaluated_page: Path, theme: Theme
-) -> None:
-    """On each view: names, roles, contrast, order."""
-    page = browser_page(failed_page, theme=theme)
-    scored = browser_page(evaluated_page, theme=theme)
-    for opened, address, selector in (
-        (page, "#overview", "#view-overview"),
-        (page, "#rows", "#view-rows"),
-        (page, "#call=0.1", "#drawer"),
-        (scored, "#evaluation", "#view-evaluation"),
-    ):
-        shown(opened, address, selector)
-        assert faults(opened) == [], address
-
-
-def faults(page: "Page") -> list[Any]:
-    """What axe-core finds that is serious: the rule, and the first elements that break it."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    return [
-        (each["id"], each["help"], [node["html"][:200] for node in each["nodes"][:3]])
-        for each in found
-        if each["impact"] in SERIOUS
-    ]

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 import cometbatch
-from tests.page.browser import Opener, Theme
+from tests.page.accessibility import faults
+from tests.page.browser import AXE_WIDTHS, WIDTHS, Opener
 from tests.reports.results import NUMERIC, failed, incomplete, right, write, wrong
 from tests.test_judging import LONG, OTHER, SHORT, Court
 
-WIDTHS = (320, 375, 768, 1280, 2560)
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202egnp.exe\x00"
 SHOWN_HOSTILE = "</script><img src=x onerror=alert(1)>\\u{202e}gnp.exe\\u{0}"
 CONTROLS = "#view-evaluation :is(button, a[href], summary, select, [tabindex='0'])"
@@ -295,14 +294,13 @@ def test_it_fits_each_width(browser_page: Opener, hostile_page: Path, width: int
         assert min(wide, high) >= 24, words
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 375)])
-def test_axe_finds_nothing(browser_page: Opener, hostile_page: Path, theme: Theme, width: int) -> None:
-    """No fault of accessibility, with all tables opened."""
-    page = open_view(browser_page, hostile_page, width=width, theme=theme)
+@pytest.mark.parametrize("width", AXE_WIDTHS)
+def test_axe_finds_nothing(browser_page: Opener, hostile_page: Path, width: int) -> None:
+    """No fault of accessibility, with all tables opened, in light and dark."""
+    page = open_view(browser_page, hostile_page, width=width)
     for summary in page.locator("#view-evaluation summary").all():
         summary.click()
-    found = Axe().run(page, context="#view-evaluation")
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found.response["violations"]] == []
+    assert faults(page, "#view-evaluation") == []
 
 
 def test_everything_is_reached_by_keyboard(browser_page: Opener, evaluated_page: Path) -> None:

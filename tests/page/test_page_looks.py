@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from playwright.sync_api import expect
 
-from tests.page.browser import Opener, Theme
+from tests.page.browser import Opener, Theme, drawn
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,7 +31,7 @@ README: Final = {
 def pictured(page: "Page", name: str, theme: Theme, folder: Path) -> bytes:
     """A picture of the screen as it is, in a theme; kept."""
     page.emulate_media(color_scheme=theme)
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    drawn(page)
     size = page.viewport_size
     assert size is not None
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], "the page scrolls sideways"

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 import cometbatch
 from tests.page import hostile_results
-from tests.page.browser import Opener
+from tests.page.browser import Opener, drawn
 from tests.page.hostile_results import NAMES, TEXTS
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def test_search_takes_any_text(browser_page: Opener, hostile_page: Path) -> None
     page.evaluate("location.hash = '#rows'")
     for text in (TEXTS["an image"], "</script>", "(", "\\", "[a-"):
         page.get_by_role("searchbox").first.fill(text)
-        page.wait_for_timeout(50)
+        expect(page.locator(".grid-progress")).to_be_hidden()
+        drawn(page)
         is_inert(page)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 import cometbatch
 from cometbatch.reports.page.html import ASSETS
-from tests.page.browser import Opener
+from tests.page.accessibility import faults
+from tests.page.browser import AXE_WIDTHS, WIDTHS, Opener
 from tests.page.handmade import BASIC, answers, column, described, write_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x00"
@@ -225,7 +225,7 @@ def test_the_theme_follows_the_system_until_it_is_switched(browser_page: Opener,
     assert page.evaluate(BACKGROUND) == light
 
 
-@pytest.mark.parametrize("width", [320, 375, 700, 701, 1199, 1200, 2560])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_never_scrolls_sideways(browser_page: Opener, evaluated_page: Path, width: int) -> None:
     """In no view, with the drawer and without."""
     page = browser_page(evaluated_page, width=width)
@@ -293,20 +293,19 @@ def test_hostile_names_are_text(browser_page: Opener, tmp_path: Path) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("onerror")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
-def test_axe_finds_nothing(browser_page: Opener, evaluated_page: Path, theme: Any, width: int) -> None:
-    """In the rows, with the drawer, and in the help."""
-    page = browser_page(at(evaluated_page, "#rows"), theme=theme, width=width)
-    expect(page.get_by_role("row").nth(3)).to_be_visible()
-    for open_more in ("", "#call=0.3", "?"):
-        if open_more == "?":
-            page.keyboard.press("?")
-        elif open_more:
-            page.evaluate("hash => { location.hash = hash; }", open_more)
-            expect(page.locator(".drawer-origin")).to_contain_text("it is the request that was sent")
-        found = Axe().run(page).response["violations"]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
+@pytest.mark.parametrize("width", AXE_WIDTHS)
+def test_axe_finds_nothing(browser_page: Opener, failed_page: Path, evaluated_page: Path, width: int) -> None:
+    """With a call in the drawer, one that was scored and one that failed, and in the help; in light and dark."""
+    page = browser_page(at(evaluated_page, "#call=0.3"), width=width)
+    expect(page.locator(".drawer-origin")).to_contain_text("it is the request that was sent")
+    assert faults(page) == []
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    assert faults(page) == []
+    page = browser_page(failed_page, width=width)
+    page.locator(".failures .example").first.click()
+    expect(page.locator(".drawer-error")).to_be_visible()
+    assert faults(page) == []
 
 
 def test_touched_controls_are_large_enough(browser_page: Opener, failed_page: Path) -> None:
@@ -330,27 +329,27 @@ def blank(browser_page: Opener, folder: Path) -> Page:
     return browser_page(path, timezone_id="UTC")
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\u202eb", "a\\u{202e}b"),
-        ("\u2066x\u2069", "\\u{2066}x\\u{2069}"),
-        ("a\u200bb\ufeff\u2060", "a\\u{200b}b\\u{feff}\\u{2060}"),
-        ("\x00\x07\x1b[31m\x7f\x9b", "\\u{0}\\u{7}\\u{1b}[31m\\u{7f}\\u{9b}"),
-        ("one\r\ntwo\tthree\n", "one\r\ntwo\tthree\n"),
-        ("over\rwritten", "over\\u{d}written"),
-        ("\u2028\u2029", "\\u{2028}\\u{2029}"),
-        ("\U000e0041\U000e0042", "\\u{e0041}\\u{e0042}"),
-        ("\u00ad\u3164", "\\u{ad}\\u{3164}"),
-        ("👩\u200d💻 क्\u200dष", "👩\u200d💻 क्\u200dष"),
-        ("a\u200dm\u200cin", "a\\u{200d}m\\u{200c}in"),
-        ("é 字 \U0001f642 \u00a0 ➜", "é 字 \U0001f642 \u00a0 ➜"),
-    ],
-)
-def test_what_nobody_sees_is_shown(browser_page: Opener, tmp_path: Path, text: str, shown: str) -> None:
+UNSEEN = [
+    ("a\u202eb", "a\\u{202e}b"),
+    ("\u2066x\u2069", "\\u{2066}x\\u{2069}"),
+    ("a\u200bb\ufeff\u2060", "a\\u{200b}b\\u{feff}\\u{2060}"),
+    ("\x00\x07\x1b[31m\x7f\x9b", "\\u{0}\\u{7}\\u{1b}[31m\\u{7f}\\u{9b}"),
+    ("one\r\ntwo\tthree\n", "one\r\ntwo\tthree\n"),
+    ("over\rwritten", "over\\u{d}written"),
+    ("\u2028\u2029", "\\u{2028}\\u{2029}"),
+    ("\U000e0041\U000e0042", "\\u{e0041}\\u{e0042}"),
+    ("\u00ad\u3164", "\\u{ad}\\u{3164}"),
+    ("👩\u200d💻 क्\u200dष", "👩\u200d💻 क्\u200dष"),
+    ("a\u200dm\u200cin", "a\\u{200d}m\\u{200c}in"),
+    ("é 字 \U0001f642 \u00a0 ➜", "é 字 \U0001f642 \u00a0 ➜"),
+]
+"""Texts, each with what is shown of it."""
+
+
+def test_what_nobody_sees_is_shown(browser_page: Opener, tmp_path: Path) -> None:
     """Controls, marks that reorder, and marks without width are escapes; spelling and emoji stay as they are."""
     page = blank(browser_page, tmp_path)
-    assert dom(page, f"visibleText({json.dumps(text)})") == shown
+    assert [(text, dom(page, f"visibleText({json.dumps(text)})")) for text, _ in UNSEEN] == UNSEEN
 
 
 def test_half_a_character_is_shown(browser_page: Opener, tmp_path: Path) -> None:
@@ -358,40 +357,43 @@ def test_half_a_character_is_shown(browser_page: Opener, tmp_path: Path) -> None
     assert dom(blank(browser_page, tmp_path), r"visibleText('a\ud83d')") == "a\\u{d83d}"
 
 
-@pytest.mark.parametrize(
-    ("expression", "shown"),
-    [
-        ("formatUsd('12.345')", "$12.35"),
-        ("formatUsd(1234.5)", "$1,234.50"),
-        ("formatUsd(0.0123)", "$0.0123"),
-        ("formatUsd('0.000025')", "$0.000025"),
-        ("formatUsd(0)", "$0"),
-        ("formatUsd(null)", ""),
-        ("formatCount(1234567)", "1,234,567"),
-        ("formatSeconds(0.085)", "85 ms"),
-        ("formatSeconds(1.239)", "1.24 s"),
-        ("formatSeconds(12.34)", "12.3 s"),
-        ("formatSeconds(245)", "4 min 05 s"),
-        ("formatSeconds(7380)", "2 h 03 min"),
-        ("formatMoment(1796065513000)", "2026-11-30 19:05:13"),
-        ("formatMoment(NaN)", ""),
-        ("formatCell({unit: ''}, 2024)", "2024"),
-        ("formatCell({unit: 'tokens'}, 2024)", "2,024"),
-        ("formatCell({unit: 'usd'}, 0.000198)", "$0.000198"),
-        ("formatCell({unit: 'usd'}, 0.000196)", "$0.000196"),
-        ("formatCell({unit: 'usd'}, 12.345)", "$12.35"),
-        ("formatCell({unit: 'usd'}, 0)", "$0"),
-        ("formatCell({unit: ''}, null)", ""),
-        ("formatCell({unit: ''}, 'a\\u202e')", "a\\u{202e}"),
-    ],
-)
-def test_numbers_are_for_people(browser_page: Opener, tmp_path: Path, expression: str, shown: str) -> None:
+NUMBERS = [
+    ("formatUsd('12.345')", "$12.35"),
+    ("formatUsd(1234.5)", "$1,234.50"),
+    ("formatUsd(0.0123)", "$0.0123"),
+    ("formatUsd('0.000025')", "$0.000025"),
+    ("formatUsd(0)", "$0"),
+    ("formatUsd(null)", ""),
+    ("formatCount(1234567)", "1,234,567"),
+    ("formatSeconds(0.085)", "85 ms"),
+    ("formatSeconds(1.239)", "1.24 s"),
+    ("formatSeconds(12.34)", "12.3 s"),
+    ("formatSeconds(245)", "4 min 05 s"),
+    ("formatSeconds(7380)", "2 h 03 min"),
+    ("formatMoment(1796065513000)", "2026-11-30 19:05:13"),
+    ("formatMoment(NaN)", ""),
+    ("formatCell({unit: ''}, 2024)", "2024"),
+    ("formatCell({unit: 'tokens'}, 2024)", "2,024"),
+    ("formatCell({unit: 'usd'}, 0.000198)", "$0.000198"),
+    ("formatCell({unit: 'usd'}, 0.000196)", "$0.000196"),
+    ("formatCell({unit: 'usd'}, 12.345)", "$12.35"),
+    ("formatCell({unit: 'usd'}, 0)", "$0"),
+    ("formatCell({unit: ''}, null)", ""),
+    ("formatCell({unit: ''}, 'a\\u202e')", "a\\u{202e}"),
+]
+"""Expressions, each with what is shown."""
+
+
+def test_numbers_are_for_people(browser_page: Opener, tmp_path: Path) -> None:
     """Rounded like the commands do, with units."""
-    assert dom(blank(browser_page, tmp_path), expression) == shown
+    page = blank(browser_page, tmp_path)
+    assert [(expression, dom(page, expression)) for expression, _ in NUMBERS] == NUMBERS
 
 
-@pytest.mark.parametrize("attributes", ["{onclick: 'x()'}", "{style: 'color: red'}", "{src: 'x'}", "{href: 'x'}"])
-def test_no_element_runs_or_loads(browser_page: Opener, tmp_path: Path, attributes: str) -> None:
+def test_no_element_runs_or_loads(browser_page: Opener, tmp_path: Path) -> None:
     """An attribute that could run, load or style something is refused where the element is made."""
-    tried = f"(() => {{ try {{ el('a', {attributes}); return 'made'; }} catch (error) {{ return error.message; }} }})()"
-    assert "is not allowed" in dom(blank(browser_page, tmp_path), tried)
+    page = blank(browser_page, tmp_path)
+    for attributes in ("{onclick: 'x()'}", "{style: 'color: red'}", "{src: 'x'}", "{href: 'x'}"):
+        made = f"el('a', {attributes}); return 'made';"
+        tried = f"(() => {{ try {{ {made} }} catch (error) {{ return error.message; }} }})()"
+        assert "is not allowed" in dom(page, tried), attributes

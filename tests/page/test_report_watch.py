@@ -28,6 +28,7 @@ from cometbatch.run_state.new_rows import NewRows
 from cometbatch.run_state.recorded_rows import all_pieces
 from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
+from tests.file_openings import counted_openings
 from tests.page.browser import Opener, elsewhere
 from tests.page.reading import read_page
 from tests.stub_server import wait_until
@@ -46,7 +47,8 @@ class Going:
     def __init__(self, folder: Path, **watched: Any) -> None:
         self.bench = Workbench(folder)
         self.bench.write_rows(ROWS)
-        self.path = self.bench.write_job()
+        output = {"path": str(self.bench.output), "partition_rows": watched.get("partition_rows", 1_000)}
+        self.path = self.bench.write_job(output=output)
         self.job = cometbatch.load_job(self.path)
         self.network = simulator()
         self.watch = Watch(self.path, (), watched.get("rows", 1_000))
@@ -93,21 +95,44 @@ def server(going: Going) -> Iterator[PageServer]:
         yield running
 
 
+def told(new: NewRows, run: Run) -> list[int]:
+    """The rows that are new in a look."""
+    return [ordinal for _, _, piece in new.pieces(run, None, None) for ordinal in piece.ordinals]
+
+
 def test_each_row_is_told_once(going: Going) -> None:
     """However the run stands when somebody looks: open, resumed, committed."""
     new = NewRows()
-
-    def told() -> list[int]:
-        return [ordinal for _, _, piece in new.pieces(going.found(), None, None) for ordinal in piece.ordinals]
-
     going.run(10)
-    assert told() == list(range(10))
-    assert told() == []
+    assert told(new, going.found()) == list(range(10))
+    assert told(new, going.found()) == []
     going.run(35)
-    assert told() == list(range(10, 35))
+    assert told(new, going.found()) == list(range(10, 35))
     going.run()
-    assert told() == list(range(35, ROWS))
-    assert told() == []
+    assert told(new, going.found()) == list(range(35, ROWS))
+    assert told(new, going.found()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of openings")
+def test_what_was_told_is_not_read_again(tmp_path: Path) -> None:
+    """No journal that is as it was, and no part of a partition that is done, however many there are."""
+    going, new = Going(tmp_path, partition_rows=10), NewRows()
+
+    def opened(*rows: int) -> set[str]:
+        run = going.found()
+        with counted_openings(run.directory.parts.folder, run.directory.journals.folder) as found:
+            assert told(new, run) == list(rows)
+        return set(found)
+
+    going.run(15)
+    assert opened(*range(15)) == {"00000.part", "00001.1.jsonl"}
+    assert opened() == set()
+    going.run(35)
+    assert opened(*range(15, 35)) == {"00001.part", "00002.part", "00003.2.jsonl"}
+    assert opened() == set()
+    going.run()
+    assert opened(*range(35, ROWS)) == {"00003.part", "00004.part", "00005.part"}
+    assert opened() == set()
 
 
 @pytest.mark.parametrize("later", [20, None], ids=["still open", "committed meanwhile"])

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from errno import ECONNRESET, ENOTCONN, EPIPE
 
 import pytest
 
@@ -42,13 +43,24 @@ def own_server() -> Iterator[PageServer]:
         yield running
 
 
+@contextlib.contextmanager
+def suppressed(*numbers: int) -> Iterator[None]:
+    """Let errors of the operating system with these numbers pass."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in numbers:
+            raise
+
+
 def sent(server: PageServer, raw: bytes) -> bytes:
-    """What comes back for these bytes until the server closes."""
+    """What comes back for these bytes until the server closes, which it may do before it has read them all."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        connection.sendall(raw)
-        connection.shutdown(socket.SHUT_WR)
         found = bytearray()
-        with contextlib.suppress(ConnectionResetError):
+        with suppressed(ECONNRESET, EPIPE, ENOTCONN):
+            connection.sendall(raw)
+            connection.shutdown(socket.SHUT_WR)
+        with suppressed(ECONNRESET, ENOTCONN):
             while piece := connection.recv(65_536):
                 found += piece
         return bytes(found)
