@@ -219,7 +219,7 @@ def test_answers_stand_side_by_side(browser_page: Opener, evaluated_page: Path) 
 def test_a_place_among_choices_is_told_as_the_choice(browser_page: Opener, tmp_path: Path) -> None:
     """A gold of 2 says little beside a found B: its text stands there, beside the answers and in the panel."""
     cells = [({"model": "m1"}, [[right(), wrong()]]), ({"model": "m2"}, [[wrong(), wrong()]])]
-    inputs = {"answer": [2, 1], "choices": [["red", "green", "blue"]] * 2}
+    inputs: dict[str, list[Any]] = {"answer": [2, 1], "choices": [["red", "green", "blue"]] * 2}
     index = {
         "name": "score",
         "scorer": "choice",
