@@ -187,7 +187,8 @@ class CallView {
     const known = failure?.commands.find((each) => each.file === file);
     if (!known?.command) return null;
     const words = known.rows === 1 ? "To ask it again:" : `To ask all ${formatCount(known.rows)} rows of this kind again:`;
-    return [failure.advice ? el("p", {}, textNode(failure.advice)) : null, el("p", { class: "muted" }, words), commandLine(known, this.app, "drawer retry")];
+    const advice = failure.advice ? el("p", {}, textNode(failure.advice)) : null;
+    return el("div", { class: "drawer-retry" }, advice, el("p", { class: "muted" }, words), commandLine(known, this.app, "drawer retry"));
   }
 
   /** The answer; where there is none and no error, a word about it. */
