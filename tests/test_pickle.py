@@ -100,6 +100,7 @@ RESULTS: tuple[msgspec.Struct, ...] = (
         "next",
     ),
     cometbatch.JudgeSummary(Path("/data/out.judge"), "a-judge", (SUMMARY,), Decimal("0.01"), notes=("one",)),
+    cometbatch.ReportFile(Path("report.html"), 100, 2_000, 340_000, ("one",)),
     cometbatch.Score(0.5, "42", None),
     cometbatch.ScoreSummary(Path("/data/out.parquet"), ("correct",), ScoreCounts(2)),
     cometbatch.Figures(("out.parquet",), ("model",), (), (), cost_usd=Decimal("0.01")),

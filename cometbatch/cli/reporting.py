@@ -12,7 +12,7 @@ import cometbatch
 from cometbatch.cli.options import as_json, examples, log_format, overrides
 from cometbatch.cli.printing import report as print_report
 from cometbatch.cli.printing import say, write
-from cometbatch.reports.page import DEFAULT_FILE, DEFAULT_ROWS
+from cometbatch.commands.report_defaults import DEFAULT_FILE, DEFAULT_ROWS
 
 _DEFAULT: Final = ParameterSource.DEFAULT
 

@@ -16,6 +16,7 @@ from cometbatch.commands.judge import judged_so_far
 from cometbatch.commands.judge_purse import judge_cost
 from cometbatch.commands.locate import UNKNOWN_COMMAND, Located
 from cometbatch.commands.open_rows import older_than_run
+from cometbatch.commands.report_defaults import DEFAULT_FILE, DEFAULT_ROWS
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.report_requests import RenderedRow
 from cometbatch.commands.result_sources import NamedResult, named_results
@@ -25,7 +26,6 @@ from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.input.files import shown
 from cometbatch.job.report import ReportSettings
 from cometbatch.reports.layout import layout_of
-from cometbatch.reports.page import DEFAULT_FILE, DEFAULT_ROWS
 from cometbatch.reports.page.chosen import chosen_tables
 from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder, StoredPrompt
 from cometbatch.reports.page.evaluation import Judged, evaluation_of

@@ -22,6 +22,7 @@ from cometbatch.commands.report import (
     stored_prompts,
     told_of_run,
 )
+from cometbatch.commands.report_defaults import DEFAULT_ROWS
 from cometbatch.commands.report_prompts import Prompts, prompts_of
 from cometbatch.commands.result_sources import NamedResult, name_of, named_result, scores_of_run
 from cometbatch.commands.tables import JobSource
@@ -30,7 +31,6 @@ from cometbatch.commands.watched_page import WatchedPage
 from cometbatch.errors import CheckpointError, CometbatchError, UsageError
 from cometbatch.job import Job
 from cometbatch.records import PriceBook, Tally
-from cometbatch.reports.page import DEFAULT_ROWS
 from cometbatch.reports.page.chosen import PARTS, Chosen, Selection
 from cometbatch.reports.page.chunks import CHUNK_ROWS, Chunk, Encoder
 from cometbatch.reports.page.page_columns import Columns

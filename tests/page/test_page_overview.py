@@ -359,7 +359,7 @@ def test_a_chart_names_several_moments(browser_page: Opener, tmp_path: Path) -> 
     expect(page.locator(".chart canvas")).to_have_count(3)
     page.evaluate(AXIS_TEXTS)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function("window.drawn.filter((text) => text === '18:27').length === 3")
+    page.wait_for_function("() => window.drawn.filter((text) => text === '18:27').length === 3")
     assert {"18:26", "18:28", "18:29"} <= set(page.evaluate("window.drawn"))
 
 
