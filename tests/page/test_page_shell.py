@@ -74,6 +74,9 @@ def test_views_have_addresses(browser_page: Opener, evaluated_page: Path) -> Non
     page.get_by_role("link", name="Rows").click()
     assert shown_view(page) == "rows"
     assert page.url.endswith("#rows")
+    expect(page.locator(".grid-count")).to_have_text("240 rows")
+    page.locator(".grid-box").press("End")
+    expect(page.locator(".grid-body .is-active")).to_have_attribute("aria-rowindex", "241")
     page.go_back()
     assert shown_view(page) == "evaluation"
 
