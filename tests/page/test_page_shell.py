@@ -82,12 +82,14 @@ def test_views_have_addresses(browser_page: Opener, evaluated_page: Path) -> Non
 
 
 def test_an_unknown_address_leads_to_the_overview(browser_page: Opener, failed_page: Path) -> None:
-    """And one that is typed later leaves the view as it is."""
+    """And one that is typed later leaves the view and its rows as they are."""
     page = browser_page(at(failed_page, "#row=x"))
     assert shown_view(page) == "overview"
-    page.get_by_role("link", name="Rows").click()
+    page.evaluate("location.hash = '#row=3'")
+    expect(page.locator(".grid-count")).to_have_text(re.compile("^1 of "))
     page.evaluate("location.hash = '#nothing'")
     assert shown_view(page) == "rows"
+    expect(page.locator(".grid-count")).to_have_text(re.compile("^1 of "))
 
 
 def test_no_evaluation_without_scores(browser_page: Opener, failed_page: Path) -> None:

@@ -114,7 +114,7 @@ class App {
     }
     this.hideDrawer();
     const view = asked.view ?? (location.hash === "" ? null : this.view) ?? "overview";
-    if (view === "rows" && this.filters.row !== (asked.row ?? null)) {
+    if (asked.view === "rows" && this.filters.row !== (asked.row ?? null)) {
       this.filters.row = asked.row ?? null;
       this.refresh();
     }
