@@ -185,9 +185,9 @@ def test_help_lists_the_keys(browser_page: Opener, failed_page: Path) -> None:
     expect(button).to_be_focused()
 
 
-def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, failed_page: Path) -> None:
+def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, evaluated_page: Path) -> None:
     """For readers who speak to their computer, or touch keys by chance; Esc stays, and so does the choice."""
-    page = browser_page(at(failed_page, "#call=0.3"))
+    page = browser_page(at(evaluated_page, "#call=0.3"))
     page.keyboard.press("?")
     page.get_by_role("checkbox", name="Keys of one letter").uncheck()
     page.keyboard.press("Escape")
@@ -199,6 +199,13 @@ def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, failed_pag
     expect(page.locator("#help")).to_be_hidden()
     page.keyboard.press("Escape")
     expect(page.locator("#drawer")).to_be_hidden()
+    page.get_by_role("link", name="Evaluation").click()
+    place = page.locator(".answers-place")
+    before = place.inner_text()
+    page.keyboard.press("n")
+    expect(place).to_have_text(before)
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_hidden()
 
 
 def test_the_first_stop_of_the_keyboard_skips_the_header(browser_page: Opener, failed_page: Path) -> None:
