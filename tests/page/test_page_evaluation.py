@@ -250,6 +250,22 @@ def test_one_cell_right_the_other_wrong(browser_page: Opener, evaluated_page: Pa
         page.wait_for_timeout(0)
 
 
+def test_scores_keep_their_colours_where_the_system_chooses_them(browser_page: Opener, evaluated_page: Path) -> None:
+    """With forced colours (a contrast theme) a map in one colour would say nothing."""
+    page = browser_page(f"{evaluated_page.as_uri()}#evaluation", forced_colors="active")
+    coloured = """(canvas) => {
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const found = new Set();
+      for (let i = 0; i < data.length; i += 4) {
+        const pixel = data.slice(i, i + 3);
+        if (data[i + 3] === 255 && Math.max(...pixel) - Math.min(...pixel) > 40) found.add(pixel.join());
+      }
+      return found.size;
+    }"""
+    assert page.locator(".heat-canvas").evaluate(coloured) > 2
+    assert "gradient" in page.locator(".heat-scale").evaluate("(bar) => getComputedStyle(bar).backgroundImage")
+
+
 def test_hostile_labels_and_answers_are_text(browser_page: Opener, hostile_page: Path) -> None:
     """Names, right answers, found answers and texts: shown as they are, what hides is an escape, nothing runs."""
     page = open_view(browser_page, hostile_page)
