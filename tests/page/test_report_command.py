@@ -306,6 +306,12 @@ def twice(folder: Path, bench: Workbench) -> list[object]:
     return [bench.output, bench.output, "-o", folder / "page.html"]
 
 
+def twice_by_two_names(folder: Path, bench: Workbench) -> list[object]:
+    """A result, and the job that made it."""
+    (folder / "job.json").write_text(json.dumps(bench.settings()), encoding="utf-8")
+    return [bench.output, folder / "job.json", "-o", folder / "page.html"]
+
+
 def set_without_a_job(folder: Path, bench: Workbench) -> list[object]:
     """A key of a job, for a result."""
     return [bench.output, "--set", "params.max_output_tokens=3"]
@@ -328,6 +334,7 @@ WRONG: dict[Callable[[Path, Workbench], list[object]], str] = {
     no_result: "this is no result of cometbatch. Give a job file, or the result of a run.",
     empty_folder: "there is no Parquet file here, so no result of cometbatch.",
     twice: "The same result is named twice. Name each once.",
+    twice_by_two_names: "The same result is named twice. Name each once.",
     set_without_a_job: "--set is for a job file.",
     cut_off: "this can't be read as a result",
 }
