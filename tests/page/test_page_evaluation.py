@@ -165,7 +165,7 @@ def test_groups_and_samples_are_below(browser_page: Opener, evaluated_page: Path
 
 
 def test_the_map_leads_to_the_rows_of_a_question(browser_page: Opener, evaluated_page: Path) -> None:
-    """By a click and by Enter; arrow keys go from question to question, and each is told."""
+    """By a click and by Enter; arrow keys go from question to question, and each is told. The focus comes along."""
     page = open_view(browser_page, evaluated_page)
     box = page.get_by_role("application")
     box.focus()
@@ -176,7 +176,9 @@ def test_the_map_leads_to_the_rows_of_a_question(browser_page: Opener, evaluated
     expect(page.locator("#live")).to_contain_text(told[0])
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"#row={told[1]}$"))
+    expect(page.locator(".grid-box")).to_be_focused()
     page.go_back()
+    expect(page.locator("#view-evaluation h2")).to_be_focused()
     box.click(position={"x": 200, "y": 30})
     expect(page).to_have_url(re.compile(r"#row=\d+$"))
 
