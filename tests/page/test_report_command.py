@@ -312,6 +312,13 @@ def twice_by_two_names(folder: Path, bench: Workbench) -> list[object]:
     return [bench.output, folder / "job.json", "-o", folder / "page.html"]
 
 
+def two_of_a_name(folder: Path, bench: Workbench) -> list[object]:
+    """A result to which somebody has added a column that it had."""
+    table = bench.result()
+    pq.write_table(table.append_column(table.schema.field("status"), table["status"]), folder / "two.parquet")
+    return [folder / "two.parquet", "-o", folder / "page.html"]
+
+
 def set_without_a_job(folder: Path, bench: Workbench) -> list[object]:
     """A key of a job, for a result."""
     return [bench.output, "--set", "params.max_output_tokens=3"]
@@ -335,6 +342,7 @@ WRONG: dict[Callable[[Path, Workbench], list[object]], str] = {
     empty_folder: "there is no Parquet file here, so no result of cometbatch.",
     twice: "The same result is named twice. Name each once.",
     twice_by_two_names: "The same result is named twice. Name each once.",
+    two_of_a_name: "it has two columns named 'status'.",
     set_without_a_job: "--set is for a job file.",
     cut_off: "this can't be read as a result",
 }
