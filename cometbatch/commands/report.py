@@ -101,8 +101,8 @@ def report(
         raise UsageError("rows: a page has at least one row.")
     path = Path(DEFAULT_FILE if output is None else output)
     results = [_with_run(each) for each in named_results(targets, overrides, purpose="show", needs_scores=False)]
-    names = [each.name for each in results]
-    if len(set(names)) < len(names):
+    shown = {(each.located.result.resolve(), type(each.source)) for each in results}
+    if min(len(shown), len({each.name for each in results})) < len(results):
         raise UsageError("The same result is named twice. Name each once.")
     for each in results:
         layout_of(each.source.schema, each.name)  # who named no result learns it before anything is written

@@ -1,5 +1,6 @@
 """What the columns of a result are: axes, row, output, scores, input; by its schema and its metadata."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ def layout_of(schema: pa.Schema, name: str) -> Layout:
     found = output_of(schema)
     if found is None:
         raise InputError(f"{name}: this is no result of cometbatch. Give a job file, or the result of a run.")
+    if twice := [each for each, times in Counter(schema.names).items() if times > 1]:
+        raise InputError(f"{name}: this is no result of cometbatch: it has two columns named {twice[0]!r}.")
     prefix, columns = found
     metadata = schema.metadata or {}
     said = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}

@@ -34,6 +34,17 @@ def test_an_input_may_be_called_like_our_columns() -> None:
     assert row.short["file"] == "out.parquet"
 
 
+def test_each_title_is_there_once() -> None:
+    """A CSV or JSON of a row has no name twice: the input keeps its names, the page's own give way."""
+    inputs = {name: pa.array([f"my {name}"]) for name in ("file", "prompt", "cometbatch.prompt")}
+    columns = Columns.of([MemoryResult(result_table(1, inputs))], has_prompts=True)
+    found = named(columns)
+    assert [found[name][0] for name in ("file", "prompt", "ordinal", "input:prompt")] == [
+        "cometbatch.file", "cometbatch.cometbatch.prompt", "ordinal", "prompt",
+    ]  # fmt: skip
+    assert len({title for title, _, _ in found.values()}) == len(found)
+
+
 def test_scores_and_answers_own_columns() -> None:
     """Scores are those that the metadata name; what else follows the output is typed, whatever it is called."""
     further = {

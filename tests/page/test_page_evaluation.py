@@ -165,7 +165,7 @@ def test_groups_and_samples_are_below(browser_page: Opener, evaluated_page: Path
 
 
 def test_the_map_leads_to_the_rows_of_a_question(browser_page: Opener, evaluated_page: Path) -> None:
-    """By a click and by Enter; arrow keys go from question to question, and each is told."""
+    """By a click and by Enter; arrow keys go from question to question, and each is told. The focus comes along."""
     page = open_view(browser_page, evaluated_page)
     box = page.get_by_role("application")
     box.focus()
@@ -176,7 +176,9 @@ def test_the_map_leads_to_the_rows_of_a_question(browser_page: Opener, evaluated
     expect(page.locator("#live")).to_contain_text(told[0])
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"#row={told[1]}$"))
+    expect(page.locator(".grid-box")).to_be_focused()
     page.go_back()
+    expect(page.locator("#view-evaluation h2")).to_be_focused()
     box.click(position={"x": 200, "y": 30})
     expect(page).to_have_url(re.compile(r"#row=\d+$"))
 
@@ -248,6 +250,22 @@ def test_one_cell_right_the_other_wrong(browser_page: Opener, evaluated_page: Pa
         assert float(badges.nth(1).inner_text().split()[-1]) < 0.5
         page.get_by_role("button", name="Next").click()
         page.wait_for_timeout(0)
+
+
+def test_scores_keep_their_colours_where_the_system_chooses_them(browser_page: Opener, evaluated_page: Path) -> None:
+    """With forced colours (a contrast theme) a map in one colour would say nothing."""
+    page = browser_page(f"{evaluated_page.as_uri()}#evaluation", forced_colors="active")
+    coloured = """(canvas) => {
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const found = new Set();
+      for (let i = 0; i < data.length; i += 4) {
+        const pixel = data.slice(i, i + 3);
+        if (data[i + 3] === 255 && Math.max(...pixel) - Math.min(...pixel) > 40) found.add(pixel.join());
+      }
+      return found.size;
+    }"""
+    assert page.locator(".heat-canvas").evaluate(coloured) > 2
+    assert "gradient" in page.locator(".heat-scale").evaluate("(bar) => getComputedStyle(bar).backgroundImage")
 
 
 def test_hostile_labels_and_answers_are_text(browser_page: Opener, hostile_page: Path) -> None:

@@ -74,17 +74,22 @@ def test_views_have_addresses(browser_page: Opener, evaluated_page: Path) -> Non
     page.get_by_role("link", name="Rows").click()
     assert shown_view(page) == "rows"
     assert page.url.endswith("#rows")
+    expect(page.locator(".grid-count")).to_have_text("240 rows")
+    page.locator(".grid-box").press("End")
+    expect(page.locator(".grid-body .is-active")).to_have_attribute("aria-rowindex", "241")
     page.go_back()
     assert shown_view(page) == "evaluation"
 
 
 def test_an_unknown_address_leads_to_the_overview(browser_page: Opener, failed_page: Path) -> None:
-    """And one that is typed later leaves the view as it is."""
+    """And one that is typed later leaves the view and its rows as they are."""
     page = browser_page(at(failed_page, "#row=x"))
     assert shown_view(page) == "overview"
-    page.get_by_role("link", name="Rows").click()
+    page.evaluate("location.hash = '#row=3'")
+    expect(page.locator(".grid-count")).to_have_text(re.compile("^1 of "))
     page.evaluate("location.hash = '#nothing'")
     assert shown_view(page) == "rows"
+    expect(page.locator(".grid-count")).to_have_text(re.compile("^1 of "))
 
 
 def test_no_evaluation_without_scores(browser_page: Opener, failed_page: Path) -> None:
@@ -180,9 +185,9 @@ def test_help_lists_the_keys(browser_page: Opener, failed_page: Path) -> None:
     expect(button).to_be_focused()
 
 
-def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, failed_page: Path) -> None:
+def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, evaluated_page: Path) -> None:
     """For readers who speak to their computer, or touch keys by chance; Esc stays, and so does the choice."""
-    page = browser_page(at(failed_page, "#call=0.3"))
+    page = browser_page(at(evaluated_page, "#call=0.3"))
     page.keyboard.press("?")
     page.get_by_role("checkbox", name="Keys of one letter").uncheck()
     page.keyboard.press("Escape")
@@ -194,6 +199,13 @@ def test_keys_of_one_letter_can_be_switched_off(browser_page: Opener, failed_pag
     expect(page.locator("#help")).to_be_hidden()
     page.keyboard.press("Escape")
     expect(page.locator("#drawer")).to_be_hidden()
+    page.get_by_role("link", name="Evaluation").click()
+    place = page.locator(".answers-place")
+    before = place.inner_text()
+    page.keyboard.press("n")
+    expect(place).to_have_text(before)
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_hidden()
 
 
 def test_the_first_stop_of_the_keyboard_skips_the_header(browser_page: Opener, failed_page: Path) -> None:

@@ -306,6 +306,19 @@ def twice(folder: Path, bench: Workbench) -> list[object]:
     return [bench.output, bench.output, "-o", folder / "page.html"]
 
 
+def twice_by_two_names(folder: Path, bench: Workbench) -> list[object]:
+    """A result, and the job that made it."""
+    (folder / "job.json").write_text(json.dumps(bench.settings()), encoding="utf-8")
+    return [bench.output, folder / "job.json", "-o", folder / "page.html"]
+
+
+def two_of_a_name(folder: Path, bench: Workbench) -> list[object]:
+    """A result to which somebody has added a column that it had."""
+    table = bench.result()
+    pq.write_table(table.append_column(table.schema.field("status"), table["status"]), folder / "two.parquet")
+    return [folder / "two.parquet", "-o", folder / "page.html"]
+
+
 def set_without_a_job(folder: Path, bench: Workbench) -> list[object]:
     """A key of a job, for a result."""
     return [bench.output, "--set", "params.max_output_tokens=3"]
@@ -328,6 +341,8 @@ WRONG: dict[Callable[[Path, Workbench], list[object]], str] = {
     no_result: "this is no result of cometbatch. Give a job file, or the result of a run.",
     empty_folder: "there is no Parquet file here, so no result of cometbatch.",
     twice: "The same result is named twice. Name each once.",
+    twice_by_two_names: "The same result is named twice. Name each once.",
+    two_of_a_name: "it has two columns named 'status'.",
     set_without_a_job: "--set is for a job file.",
     cut_off: "this can't be read as a result",
 }

@@ -141,7 +141,7 @@ class Columns:
         order = {name: at for at, name in enumerate((FILE, ORDINAL, ROW, CUSTOM_ID, MODEL, PROMPT, *_OUTPUT, FRAME))}
         shown.sort(key=lambda column: (_GROUPS.index(column.group), order.get(column.name, _place(column))))
         golds = {score: gold for each in reversed(found) for score, gold in each.golds.items()}
-        return cls(shown, [each.columns for each in found], golds)
+        return cls(_titled_once(shown), [each.columns for each in found], golds)
 
     def read(self, file: int) -> list[str]:
         """The columns that are read of a source, by their names in the result."""
@@ -170,6 +170,23 @@ def gold_column(settings: Mapping[str, Any], inputs: Collection[str]) -> str | N
 def _place(column: PageColumn) -> int:
     """Others come after those with a place of their own; the axes before the number of the sample."""
     return 1_001 if column.name == SAMPLE else 1_000
+
+
+def _titled_once(columns: Sequence[PageColumn]) -> list[PageColumn]:
+    """The columns, each with a title of its own: a CSV or JSON of a row can't tell two of one title apart.
+
+    A column of the input keeps its name; of the others the later one gets `cometbatch.` before its title.
+    """
+    taken = {each.title for each in columns if each.group == "input"}
+    titled = []
+    for each in columns:
+        title = each.title
+        if each.group != "input":
+            while title in taken:
+                title = f"cometbatch.{title}"
+            taken.add(title)
+        titled.append(msgspec.structs.replace(each, title=title))
+    return titled
 
 
 def _wider(one: PageColumn, other: PageColumn) -> PageColumn:

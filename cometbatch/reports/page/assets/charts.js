@@ -38,6 +38,7 @@ function watchDrawing(node, draw) {
 /** The colour that a token of the page has now, as a canvas takes it: `themeColor("c1")`, `themeColor("muted")`. */
 function themeColor(name) {
   const probe = el("span", { hidden: true });
+  if (!["text", "muted", "line"].includes(name)) probe.style.forcedColorAdjust = "none"; // the system's own colours can't tell series or scores apart
   probe.style.color = `var(--${name})`;
   document.body.append(probe);
   const color = getComputedStyle(probe).color;

@@ -127,8 +127,8 @@ async function downloadCsv(app, names) {
     app.announce("There are no rows to save: no row matches the filters.");
     return;
   }
-  app.announce(`Writing ${formatCount(rows.length)} rows as CSV.`);
+  app.announce(`Writing ${countOf(rows.length, "row")} as CSV.`);
   const name = csvName(shortTitle(app.meta));
   saveBlob(await csvBlob(store, columns, rows), name);
-  app.announce(`Saved ${formatCount(rows.length)} rows with ${formatCount(columns.length)} columns as ${name}.`);
+  app.announce(`Saved ${countOf(rows.length, "row")} with ${countOf(columns.length, "column")} as ${name}.`);
 }

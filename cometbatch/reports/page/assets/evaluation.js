@@ -49,7 +49,7 @@ function mountEvaluation(root, app) {
 
   document.addEventListener("keydown", (event) => {
     const by = { n: 1, p: -1 }[event.key];
-    const isFree = app.view === "evaluation" && app.current < 0 && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const isFree = app.view === "evaluation" && !app.drawer.isOpen && hasLetterKeys() && !event.ctrlKey && !event.metaKey && !event.altKey;
     if (!by || !isFree || event.target.closest?.("input, select, textarea, dialog")) return;
     event.preventDefault();
     browser?.step(by);

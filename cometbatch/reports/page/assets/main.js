@@ -114,17 +114,18 @@ class App {
     }
     this.hideDrawer();
     const view = asked.view ?? (location.hash === "" ? null : this.view) ?? "overview";
-    if (view === "rows" && this.filters.row !== (asked.row ?? null)) {
+    if (asked.view === "rows" && this.filters.row !== (asked.row ?? null)) {
       this.filters.row = asked.row ?? null;
       this.refresh();
     }
     this.showView(view);
   }
 
-  /** Shows a view, and mounts it the first time. */
+  /** Shows a view, and mounts it the first time. The focus comes along from what is hidden by that. */
   showView(name) {
     const shown = name === "evaluation" && !this.meta.evaluation ? "overview" : name;
     if (shown === this.view) return;
+    const hadFocus = document.getElementById(`view-${this.view}`)?.contains(document.activeElement);
     if (this.view) this.scrolls[this.view] = scrollY;
     this.view = shown;
     document.body.dataset.view = shown;
@@ -134,6 +135,7 @@ class App {
       else link.removeAttribute("aria-current");
     }
     this.views[shown] ??= mountView(shown, this);
+    if (hadFocus) this.views[shown].focus();
     scrollTo(0, this.scrolls[shown] ?? 0);
     this.tell();
   }

@@ -171,7 +171,7 @@ class RowsView {
   #showCount() {
     const { app } = this;
     const [some, all] = [app.visible.length, app.store.count];
-    const words = some === all ? `${formatCount(all)} rows` : `${formatCount(some)} of ${formatCount(all)} rows`;
+    const words = some === all ? countOf(all, "row") : `${formatCount(some)} of ${countOf(all, "row")}`;
     if (this.count.textContent === words) return;
     const isFirst = this.count.textContent === "";
     this.count.textContent = words;

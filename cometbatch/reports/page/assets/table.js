@@ -47,7 +47,7 @@ class RowTable {
     this.columns = [];
     this.layout = "";
     this.drawn = new Map(); // place in app.visible -> {node, row, isWaiting}
-    this.rows = app.visible;
+    this.rows = new Uint32Array(0); // those of the app are taken by setRows, with all that goes with them
     this.active = -1; // a row of the page
     this.patterns = [];
     this.isFilling = false;
