@@ -53,6 +53,10 @@ LONG_RUN: Final = 600
 FAILED_LOOKS: Final = 5  # in a row that raise: one may fall between two renames, and is taken again
 KEPT_FOR_TROUBLE: Final = 10  # one of so many rows of the page is kept for rows that failed or are incomplete
 END_S: Final = 0.2  # seconds after which it looks whether the page was fetched
+NOT_BEGUN: Final = "This job has not begun."
+REMOVED: Final = (
+    "The directory of this run was removed while it was watched. This page waits for another run of the job."
+)
 
 
 def watch_report(
@@ -105,6 +109,7 @@ class Watch:
         self._key: object = None
         self._first_session: int | None = None
         self._has_run = False
+        self._had_run = False
         self._failed_looks = 0
 
     def look(self) -> None:
@@ -127,12 +132,14 @@ class Watch:
             self._show_finished(located)
             return
         session = 0 if run is None or run.progress.last is None else run.progress.last.number
-        if self._first_session is None:
-            self._first_session = session
+        if self._first_session is None or run is None:
+            self._first_session = session  # of a run that takes the place of a removed one, sessions count anew
+        self._had_run = self._had_run or run is not None
         self._has_run = self._has_run or is_running or session > self._first_session
         is_ended = self._has_run and not is_running and run is not None
         if self._view is None or _key_of(run) != self._key:
-            self._key, self._view = _key_of(run), _View(self._name, self._limit)
+            absent = REMOVED if self._had_run else NOT_BEGUN
+            self._key, self._view = _key_of(run), _View(self._name, self._limit, absent)
             self.page.begin(self._view.meta(run, located))
         try:
             self._show(self._view, run, located, is_ended=is_ended)
@@ -192,8 +199,9 @@ class _View:
     `has_rows`: whether there is one, so that the page's columns are known.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
-        self._name, self._limit = name, limit
+    def __init__(self, name: str, limit: int, absent: str) -> None:
+        """`absent`: what the page says where there is no run."""
+        self._name, self._limit, self._absent = name, limit, absent
         self._new, self._surveying = NewRows(), Surveying(limit, 0)
         self._columns, self._frames = Columns((), (), {}), Frames()
         self._prompts = Prompts(None)
@@ -259,7 +267,7 @@ class _View:
 
     def meta(self, run: Run | None, located: Located, evaluation: dict[str, Any] | None = None) -> dict[str, Any]:
         """What the page says by now."""
-        told = _not_begun(located) if run is None else told_of_run(run, located)
+        told = self._no_run(located) if run is None else told_of_run(run, located)
         found = self._surveying.found([told]) if self.has_rows else self._no_rows(told, located)
         meta = page_meta(
             self._name,
@@ -283,6 +291,9 @@ class _View:
             _leave_out(meta["overview"], frozenset(self._in_page))
         return meta
 
+    def _no_run(self, located: Located) -> Told:
+        return Told(command=known_command(located), state="stopped", notes=(self._absent,))
+
     def _no_rows(self, told: Told, located: Located) -> Survey:
         """What is found where there is no row."""
         nothing = PriceBook("", "none")
@@ -290,10 +301,6 @@ class _View:
         own = SourceSurvey(self._name, 0, told, told.summary or no_run, Times())
         selection = Selection(0, 0, self._limit, 0, dict.fromkeys(PARTS, 0))
         return Survey((own,), (), None, (), (), (), "tokens", Chosen((None,)), selection)
-
-
-def _not_begun(located: Located) -> Told:
-    return Told(command=known_command(located), state="stopped", notes=("This job has not begun.",))
 
 
 def _source(name: str, rows: Rows, piece: Piece) -> RunRows:

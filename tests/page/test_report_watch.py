@@ -1,6 +1,7 @@
 """`report --watch`: the page of a run while it goes on, and what looking at it does to the run: nothing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,23 @@ def test_a_job_that_has_not_begun_is_waited_for(going: Going) -> None:
     again.look()
     assert not again.is_over
     going.run(20)
+    again.look()
+    assert again.is_over
+
+
+def test_a_run_that_is_removed_is_told_and_the_next_one_waited_for(going: Going) -> None:
+    """It has begun, so the page doesn't say that it has not; a short run that takes its place ends the watch."""
+    going.run(10)
+    going.run(20)
+    again = Watch(going.path, (), 1_000)
+    again.look()
+    shutil.rmtree(directory_of_job(going.job).path)
+    again.look()
+    page = again.page.page().body.decode()
+    assert "was removed while it was watched" in page
+    assert "has not begun" not in page
+    assert not again.is_over
+    going.run()
     again.look()
     assert again.is_over
 
