@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 import cometbatch
-from cometbatch.commands import report_watch
+from cometbatch.commands import report_watch, watched_page
 from cometbatch.commands.locate import locate
 from cometbatch.commands.open_rows import rows_of_run
 from cometbatch.commands.report import told_of_run
@@ -356,8 +356,11 @@ def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going,
     assert box.evaluate("(node) => node.scrollTop") == before
 
 
-def test_a_page_whose_server_is_gone_says_so(browser_page: Opener, going: Going) -> None:
-    """And stays as it is."""
+def test_a_page_whose_server_is_silent_goes_on_asking(
+    browser_page: Opener, going: Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as it is and says so, and goes on once it is answered: after a machine slept, or a tunnel was cut."""
+    monkeypatch.setattr(watched_page, "SELDOM_MS", 100)
     going.run(10)
     going.look()
     with PageServer(going.watch.page) as server:
@@ -367,7 +370,16 @@ def test_a_page_whose_server_is_gone_says_so(browser_page: Opener, going: Going)
         ask(page)
         page.wait_for_timeout(50)
     expect(page.locator("#watch")).to_contain_text("server gone")
+    expect(page.locator("#watch-ended")).to_contain_text("asks again now and then")
     expect(page.locator("#subtitle")).to_contain_text("10 rows")
+    going.run(20)
+    going.look()
+    again = PageServer(going.watch.page, server.port)
+    again.token = server.token
+    with again:
+        expect(page.locator("#watch")).to_contain_text("live")
+        expect(page.locator("#watch-ended")).to_be_hidden()
+        expect(page.locator("#subtitle")).to_contain_text("20 rows")
     visit = browser_page.visit(page)
     assert all("ERR_CONNECTION_REFUSED" in each for each in visit.errors)
     visit.errors.clear()
