@@ -115,7 +115,7 @@ def rows_of_run(
         try:
             tables = (tables_of or input_tables)(run, job)
         except UsageError as error:
-            notes.append(f"the input can't be read, so some rows are without its columns ({error})")
+            notes.append(lacks_input(error))
             joined = ()  # they are made of the input's columns
     further, target = None, run.manifest.targets[0].target
     try:
@@ -124,6 +124,11 @@ def rows_of_run(
         notes.append(f"the columns of answers can't be made, and are left out ({error})")
     rows = recorded_rows(run, tables, tuple(notes), (job.input.path,), further, joined=joined, walk=walk)
     return msgspec.structs.replace(rows, lacks_input=tables is None and bool(run.progress.recorded))
+
+
+def lacks_input(why: object) -> str:
+    """What to say of rows whose input can't be read."""
+    return f"the input can't be read, so some rows are without its columns ({why})"
 
 
 def input_tables(run: Run, job: Job) -> Tables:

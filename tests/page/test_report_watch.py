@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
 from tests.file_openings import counted_openings
 from tests.page.browser import Opener, elsewhere
-from tests.page.reading import read_page
+from tests.page.reading import Row, read_page
 from tests.stub_server import wait_until
 from tests.workbench import Workbench, files, simulator
 
@@ -81,6 +81,12 @@ class Going:
         begin = text.index('id="meta">') + len('id="meta">')
         said: dict[str, Any] = json.loads(text[begin : text.index("</script>", begin)])
         return said
+
+    def rows(self) -> Sequence[Row]:
+        """The rows that the page has by now."""
+        page = self.bench.folder / "page.html"
+        page.write_bytes(self.watch.page.page().body)
+        return read_page(page).rows
 
 
 @pytest.fixture
@@ -233,6 +239,38 @@ def test_a_job_file_that_is_changed_meanwhile_is_not_read_again(going: Going) ->
     assert going.said["selection"]["rows"] == ROWS
 
 
+def test_an_input_that_is_overwritten_meanwhile_leaves_its_columns_empty(tmp_path: Path) -> None:
+    """The page says so and goes on with the answers; rows of parts, which have these columns, keep their prompts."""
+    going = Going(tmp_path, partition_rows=10)
+    going.run(15)
+    going.look()
+    assert going.said["sources"][0]["notes"] == []
+    going.run(35)
+    content = going.job.input.path.read_bytes()
+    going.job.input.path.write_bytes(b"other,columns\n1,2\n")
+    going.look()  # it fails where the input is read
+    going.look()
+    assert "the input can't be read" in going.said["sources"][0]["notes"][0]
+    assert [row.texts["prompt"] is not None for row in going.rows()] == [True] * 30 + [False] * 5
+    going.job.input.path.write_bytes(content)
+    going.run()
+    going.look(is_running=False)
+    assert going.watch.is_over
+    assert len(going.rows()) == ROWS
+
+
+def test_an_input_that_is_removed_meanwhile_is_still_read(tmp_path: Path) -> None:
+    """It was opened when its first rows were needed, and its content is there as long as somebody has it open."""
+    going = Going(tmp_path, partition_rows=10)
+    going.run(15)
+    going.look()
+    going.run(35)
+    going.job.input.path.unlink()
+    going.look()
+    assert going.said["sources"][0]["notes"] == []
+    assert all(row.texts["prompt"] for row in going.rows())
+
+
 @pytest.mark.parametrize("is_running", [True, False], ids=["on the way", "at the end"])
 def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.MonkeyPatch, is_running: bool) -> None:
     """What it had read before it failed comes with the next one, and the end is told then."""
@@ -251,9 +289,7 @@ def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.Monkey
     assert not going.watch.is_over
     going.look(is_running=is_running)
     assert going.watch.is_over != is_running
-    page = going.bench.folder / "page.html"
-    page.write_bytes(going.watch.page.page().body)
-    assert [row.short["ordinal"] for row in read_page(page).rows] == list(range(20 if is_running else ROWS))
+    assert [row.short["ordinal"] for row in going.rows()] == list(range(20 if is_running else ROWS))
 
 
 def test_the_page_has_no_more_rows_than_were_asked_for(tmp_path: Path) -> None:
