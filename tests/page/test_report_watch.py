@@ -32,7 +32,6 @@ from tests import virtual_time
 from tests.file_openings import counted_openings
 from tests.page.browser import Opener, elsewhere
 from tests.page.reading import Row, read_page
-from tests.stub_server import wait_until
 from tests.workbench import Workbench, files, simulator
 
 if TYPE_CHECKING:
@@ -81,6 +80,12 @@ class Going:
         begin = text.index('id="meta">') + len('id="meta">')
         said: dict[str, Any] = json.loads(text[begin : text.index("</script>", begin)])
         return said
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many rows have which outcome, as the page says by now."""
+        found: dict[str, int] = self.said["overview"]["sources"][0]["outcomes"]
+        return found
 
     def rows(self) -> Sequence[Row]:
         """The rows that the page has by now."""
@@ -367,7 +372,8 @@ def test_rows_come_into_an_open_page(browser_page: Opener, going: Going, server:
 
 
 def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going, server: PageServer) -> None:
-    """The open call, the search, how far he has scrolled."""
+    """The open call, the search, the filter, how far he has scrolled; of the new rows those are shown that fit."""
+    going.network = simulator("length:0.3")
     going.run(40)
     going.look()
     page = browser_page(server.url + "#rows", height=500)
@@ -375,21 +381,28 @@ def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going,
     box = page.locator("[role=grid]").first
     search = page.get_by_role("searchbox").first
     search.fill("note")
-    expect(box.get_by_role("row").nth(2)).to_be_visible()
+    page.locator("summary", has_text="Status").click()
+    page.locator(".grid-filter[open] label", has_text="succeeded").click()
+    page.keyboard.press("Escape")
+    shown = page.locator("#grid-count")
+    expect(shown).to_have_text(f"{going.outcomes['succeeded']} of 40 rows")
     box.evaluate("(node) => { node.scrollTop = 200; }")
     page.evaluate("location.hash = '#call=0.5'")
     drawer = page.locator("#drawer")
     expect(drawer).to_contain_text("note 5")
     before = box.evaluate("(node) => node.scrollTop")
-    going.run()
-    going.look(is_running=False)
-    ask(page)
-    expect(page.locator("#watch")).to_contain_text("ended")
-    expect(page.locator("#subtitle")).to_contain_text(f"{ROWS} rows")
-    expect(drawer).to_contain_text("note 5")
-    assert page.evaluate("location.hash") == "#call=0.5"
-    assert search.input_value() == "note"
-    assert box.evaluate("(node) => node.scrollTop") == before
+    assert before > 0
+    for rows in (50, None):
+        going.run(rows)
+        going.look(is_running=rows is not None)
+        ask(page)
+        expect(page.locator("#watch")).to_contain_text("live" if rows else "ended")
+        expect(shown).to_have_text(f"{going.outcomes['succeeded']} of {rows or ROWS} rows")
+        expect(page.get_by_role("button", name="Remove the filter Status: succeeded")).to_have_count(1)
+        expect(drawer).to_contain_text("note 5")
+        assert page.evaluate("location.hash") == "#call=0.5"
+        assert search.input_value() == "note"
+        assert box.evaluate("(node) => node.scrollTop") == before
 
 
 def test_a_page_whose_server_is_silent_goes_on_asking(
@@ -444,16 +457,22 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(bench: Workbench) -
     assert "Traceback" not in err
 
 
-def test_the_command_ends_once_a_finished_run_was_fetched(bench: Workbench) -> None:
-    """A program may open the address: with --json it is an object."""
+def test_a_program_may_open_the_address_and_read_the_log(bench: Workbench) -> None:
+    """With --json the address is an object; a log as JSON has what a person is told. It ends once it was fetched."""
     virtual_time.run(cometbatch.run_async(bench.job(), progress=False, http=simulator()))
-    with watching(bench, "--json") as process:
+    with watching(bench, "--json", "--log-format", "json") as process:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
             with urllib.request.urlopen(f"{url}data?from=0&of=1&meta=0&page=a", timeout=LIMIT_S) as answer:
                 assert json.load(answer)["ended"]
-            wait_until(lambda: process.poll() is not None, "the command ends")
+            out, err = process.communicate(timeout=LIMIT_S)
         finally:
             process.kill()
-    assert process.returncode == 0
+    assert (process.returncode, out) == (0, "")
+    told = [json.loads(line) for line in err.splitlines()]
+    assert [(each["event"], each["message"][:16]) for each in told] == [
+        ("note", "Open this addres"),
+        ("note", "The run has ende"),
+    ]
+    assert url.split("/")[3] not in err
