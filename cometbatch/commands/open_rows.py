@@ -131,12 +131,17 @@ def lacks_input(why: object) -> str:
     return f"the input can't be read, so some rows are without its columns ({why})"
 
 
+def not_the_input(job: Job) -> InputError:
+    """The error where a job's input is not its run's."""
+    return InputError(f"{job.input.path}: it is not what it was when the run began.")
+
+
 def input_tables(run: Run, job: Job) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
     identity = run.manifest.input
     source = open_table(job)
     if source.digest() != (identity.size, identity.sha256):
-        raise InputError(f"{job.input.path}: it is not what it was when the run began.")
+        raise not_the_input(job)
     return lambda wanted: source.tables(identity, wanted)
 
 
