@@ -4,6 +4,7 @@ Guards: descriptors 0, 1 and 2 never belong to a file of ours; a signal that end
 ends it in time; a character that the terminal can't show never ends a run.
 """
 
+import atexit
 import io
 import os
 import select
@@ -78,6 +79,24 @@ class _Ending:
                 os.write(2, self._last_line(self._code, CUT))  # a stream may be locked by who is waited for
         finally:
             os._exit(self._code)
+
+
+def settle(code: int) -> None:
+    """The command has ended with this exit code, whatever signal comes from now on: it ends the process at once.
+
+    Tearing the interpreter down takes a moment. A signal would raise there where nobody catches it, or kill the process
+    as if it had not ended by itself.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGINT", *ENDING_SIGNALS) if hasattr(signal, name)]
+    handled = [each for each in numbers if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def ignore() -> None:  # what comes after the interpreter's own handlers are gone
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN)
+
+    atexit.register(ignore)
+    for each in handled:
+        signal.signal(each, lambda _number, _frame: os._exit(code))
 
 
 def check_system() -> None:

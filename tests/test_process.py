@@ -254,3 +254,34 @@ def test_uvloop_is_asked_for_only_where_it_can_be_installed() -> None:
     project = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     marker = "sys_platform != 'win32' and platform_python_implementation == 'CPython'"
     assert f'; {marker}"' in next(line for line in project.splitlines() if "uvloop>=" in line)
+
+
+ENDS_SLOWLY = """
+import os, sys
+from cometbatch.cli import main
+
+class Ending:
+    def __del__(self, write=os.write, read=os.read):
+        write(1, b"ending\\n")
+        read(0, 1)
+
+ending = Ending()
+sys.argv[1:] = ["--version"]
+main()
+"""
+"""A command that has ended by itself, while its interpreter is torn down."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_end_leaves_the_exit_code(number: signal.Signals) -> None:
+    """The command was done: it did not end by the signal, and does not say so."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", ENDS_SLOWLY], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            assert process.stdout is not None
+            assert b"ending\n" in iter(process.stdout.readline, b"")
+            process.send_signal(number)
+            _, words = process.communicate(b"\n", timeout=LIMIT_S)
+        finally:
+            process.kill()
+    assert (process.returncode, words) == (0, b"")

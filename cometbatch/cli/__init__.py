@@ -508,6 +508,17 @@ def main() -> NoReturn:
     if asked_for(sys.argv[1:]):
         log_as_json()
     try:
+        _run_command()
+    except KeyboardInterrupt:  # a further one, while the first is told
+        process.settle(INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except SystemExit as ending:
+        process.settle(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
+        raise
+
+
+def _run_command() -> NoReturn:
+    try:
         process.check_system()
         cli.main(prog_name=NAME, standalone_mode=False)
     except click.exceptions.Abort:

@@ -115,7 +115,7 @@ def rows_of_run(
         try:
             tables = (tables_of or input_tables)(run, job)
         except UsageError as error:
-            notes.append(f"the input can't be read, so some rows are without its columns ({error})")
+            notes.append(lacks_input(error))
             joined = ()  # they are made of the input's columns
     further, target = None, run.manifest.targets[0].target
     try:
@@ -126,12 +126,22 @@ def rows_of_run(
     return msgspec.structs.replace(rows, lacks_input=tables is None and bool(run.progress.recorded))
 
 
+def lacks_input(why: object) -> str:
+    """What to say of rows whose input can't be read."""
+    return f"the input can't be read, so some rows are without its columns ({why})"
+
+
+def not_the_input(job: Job) -> InputError:
+    """The error where a job's input is not its run's."""
+    return InputError(f"{job.input.path}: it is not what it was when the run began.")
+
+
 def input_tables(run: Run, job: Job) -> Tables:
     """What reads the input's rows. Raises `UsageError` where it is not there, or not what the run began with."""
     identity = run.manifest.input
     source = open_table(job)
     if source.digest() != (identity.size, identity.sha256):
-        raise InputError(f"{job.input.path}: it is not what it was when the run began.")
+        raise not_the_input(job)
     return lambda wanted: source.tables(identity, wanted)
 
 

@@ -151,8 +151,8 @@ def page_meta(
 
     `sources`: name, run, state and notes of each; `rows` have an outcome, of `calls` in all (null: not known). `golds`:
     by score, the column with the right answers. `frames`: those that the column `frame` numbers. `watch`: null in a
-    file; the server of a watched page says there how often to ask (`every_ms`), which page this is (`generation`), and
-    how new its meta is (`version`).
+    file; the server of a watched page says there how often to ask (`every_ms`; `seldom_ms` while nobody answers), which
+    page this is (`generation`), and how new its meta is (`version`).
     """
     return {
         "version": 1,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from cometbatch.commands.locate import Located, locate
-from cometbatch.commands.open_rows import input_tables, rows_of_run
+from cometbatch.commands.open_rows import input_tables, lacks_input, rows_of_run
 from cometbatch.commands.report import (
     evaluation_of_results,
     known_command,
@@ -28,7 +28,7 @@ from cometbatch.commands.result_sources import NamedResult, name_of, named_resul
 from cometbatch.commands.tables import JobSource
 from cometbatch.commands.watch_server import PageServer
 from cometbatch.commands.watched_page import WatchedPage
-from cometbatch.errors import CheckpointError, CometbatchError, UsageError
+from cometbatch.errors import CheckpointError, CometbatchError, InputError, UsageError
 from cometbatch.job import Job
 from cometbatch.records import PriceBook, Tally
 from cometbatch.reports.page.chosen import PARTS, Chosen, Selection
@@ -53,6 +53,10 @@ LONG_RUN: Final = 600
 FAILED_LOOKS: Final = 5  # in a row that raise: one may fall between two renames, and is taken again
 KEPT_FOR_TROUBLE: Final = 10  # one of so many rows of the page is kept for rows that failed or are incomplete
 END_S: Final = 0.2  # seconds after which it looks whether the page was fetched
+NOT_BEGUN: Final = "This job has not begun."
+REMOVED: Final = (
+    "The directory of this run was removed while it was watched. This page waits for another run of the job."
+)
 
 
 def watch_report(
@@ -68,10 +72,11 @@ def watch_report(
     The job may be one that has not begun: then its run is waited for, and so is the next session of one that has
     stopped. `overrides`: `--set` strings for a job file. `rows`: how many rows the page has at most. `port`: on
     127.0.0.1; 0 for one that is free. `tell` is called with the URL, once. Of a job that scores answers, the Python
-    scorers are imported, each after a line on standard error. Ctrl-C ends it.
+    scorers are imported, each after a line on standard error. Ctrl-C ends it. Where the input can't be read, or is
+    another one by now, rows that need it are without its columns, prompts and scores, and the page says so.
 
-    Raises `UsageError` where there is no job or run, or the port is taken; `InputError` where the input can't be read
-    or is another one by now; `CheckpointError` where a file of the run is damaged.
+    Raises `UsageError` where there is no job or run, or the port is taken; `CheckpointError` where a file of the run is
+    damaged.
     """
     if rows < 1:
         raise UsageError("rows: a page has at least one row.")
@@ -102,9 +107,11 @@ class Watch:
         self.is_over = False
         self.look_s = 0.0
         self._view: _View | None = None
+        self._scores: dict[str, tuple[Joined, ...]] = {}
         self._key: object = None
         self._first_session: int | None = None
         self._has_run = False
+        self._had_run = False
         self._failed_looks = 0
 
     def look(self) -> None:
@@ -115,7 +122,8 @@ class Watch:
             self._failed_looks = 0
         except CometbatchError as error:
             self._failed_looks += 1
-            if self._view is None or not isinstance(error, CheckpointError) or self._failed_looks >= FAILED_LOOKS:
+            may_pass = isinstance(error, CheckpointError | InputError)  # the next look finds what the input is by then
+            if self._view is None or not may_pass or self._failed_looks >= FAILED_LOOKS:
                 raise
         self.look_s = time.thread_time() - begun
 
@@ -127,12 +135,14 @@ class Watch:
             self._show_finished(located)
             return
         session = 0 if run is None or run.progress.last is None else run.progress.last.number
-        if self._first_session is None:
-            self._first_session = session
+        if self._first_session is None or run is None:
+            self._first_session = session  # of a run that takes the place of a removed one, sessions count anew
+        self._had_run = self._had_run or run is not None
         self._has_run = self._has_run or is_running or session > self._first_session
         is_ended = self._has_run and not is_running and run is not None
         if self._view is None or _key_of(run) != self._key:
-            self._key, self._view = _key_of(run), _View(self._name, self._limit)
+            absent = REMOVED if self._had_run else NOT_BEGUN
+            self._key, self._view = _key_of(run), _View(self._name, self._limit, absent)
             self.page.begin(self._view.meta(run, located))
         try:
             self._show(self._view, run, located, is_ended=is_ended)
@@ -144,11 +154,19 @@ class Watch:
     def _show(self, view: "_View", run: Run | None, located: Located, *, is_ended: bool) -> None:
         """Put what is new into the page."""
         had_rows = view.has_rows
-        found = [] if run is None else view.read(run, located)
+        found = [] if run is None else view.read(run, located, self._scores_of(run, located))
         if view.has_rows != had_rows:
             self.page.begin(view.meta(run, located))
-        evaluation = evaluation_of_results([self._result(located)]) if is_ended else None
+        is_scored = is_ended and run is not None and (run.is_finished or not view.notes)
+        evaluation = evaluation_of_results([self._result(located)]) if is_scored else None
         self.page.add(found, view.meta(run, located, evaluation), is_ended=is_ended)
+
+    def _scores_of(self, run: Run, located: Located) -> tuple[Joined, ...]:
+        """What makes the scores of a run's rows. Its job and input are looked at once: both may be changed later."""
+        known = run.manifest.run_id
+        if known not in self._scores:
+            self._scores = {known: scores_of_run(run, located, self._name, needs_scores=False)}
+        return self._scores[known]
 
     def _locate(self) -> Located:
         """Where the run is now: an update of it may have begun, or taken its place. The job file is read once."""
@@ -189,17 +207,18 @@ def _key_of(run: Run | None) -> object:
 class _View:
     """What the page has of one run, as long as no row of it is reset.
 
-    `has_rows`: whether there is one, so that the page's columns are known.
+    `has_rows`: whether there is one, so that the page's columns are known. `notes`: sentences on what rows lack.
     """
 
-    def __init__(self, name: str, limit: int) -> None:
-        self._name, self._limit = name, limit
+    def __init__(self, name: str, limit: int, absent: str) -> None:
+        """`absent`: what the page says where there is no run."""
+        self._name, self._limit, self._absent = name, limit, absent
         self._new, self._surveying = NewRows(), Surveying(limit, 0)
         self._columns, self._frames = Columns((), (), {}), Frames()
         self._prompts = Prompts(None)
         self._encoder: Encoder | None = None
-        self._scores: tuple[Joined, ...] | None = None
         self._tables: Tables | None = None
+        self._no_input: str | None = None
         self._rows = 0
         self._in_page = array("q")  # ordinals
         self._kinds = Counter[str]()  # rows of the page by status
@@ -209,11 +228,14 @@ class _View:
         """Whether a row has come."""
         return self._encoder is not None
 
-    def read(self, run: Run, located: Located) -> list[Chunk]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the reader; none where rows have all that they can have."""
+        return () if self._no_input is None else (lacks_input(self._no_input),)
+
+    def read(self, run: Run, located: Located, scores: Sequence[Joined]) -> list[Chunk]:
         """The rows that are new, as chunks. Raises what reading them raises."""
-        if self._scores is None:
-            self._scores = scores_of_run(run, located, self._name, needs_scores=False)
-        rows = rows_of_run(run, located, self._scores, walk=self._new.pieces, tables_of=self._tables_of)
+        rows = rows_of_run(run, located, scores, walk=self._new.pieces, tables_of=self._tables_of)
         chunks: list[Chunk] = []
         for piece in gathered(
             rows.pieces(), CHUNK_ROWS, GATHERED_BYTES
@@ -224,9 +246,15 @@ class _View:
         return chunks if self._encoder is None else [*chunks, *self._encoder.rest()]
 
     def _tables_of(self, run: Run, job: Job) -> Tables:
-        """The input, of which it is looked at once whether it is the run's."""
+        """The input, of which it is looked at once whether it is the run's. Raises `UsageError` where it is not."""
+        if self._no_input is not None:
+            raise UsageError(self._no_input)
         if self._tables is None:
-            self._tables = input_tables(run, job)
+            try:
+                self._tables = input_tables(run, job)
+            except UsageError as error:
+                self._no_input = str(error)
+                raise
         return self._tables
 
     def _take(self, source: RunRows, piece: Piece, run: Run, job: Job | None) -> Iterator[Chunk]:
@@ -259,7 +287,8 @@ class _View:
 
     def meta(self, run: Run | None, located: Located, evaluation: dict[str, Any] | None = None) -> dict[str, Any]:
         """What the page says by now."""
-        told = _not_begun(located) if run is None else told_of_run(run, located)
+        told = self._no_run(located) if run is None else told_of_run(run, located)
+        told = msgspec.structs.replace(told, notes=told.notes + self.notes)
         found = self._surveying.found([told]) if self.has_rows else self._no_rows(told, located)
         meta = page_meta(
             self._name,
@@ -283,6 +312,9 @@ class _View:
             _leave_out(meta["overview"], frozenset(self._in_page))
         return meta
 
+    def _no_run(self, located: Located) -> Told:
+        return Told(command=known_command(located), state="stopped", notes=(self._absent,))
+
     def _no_rows(self, told: Told, located: Located) -> Survey:
         """What is found where there is no row."""
         nothing = PriceBook("", "none")
@@ -290,10 +322,6 @@ class _View:
         own = SourceSurvey(self._name, 0, told, told.summary or no_run, Times())
         selection = Selection(0, 0, self._limit, 0, dict.fromkeys(PARTS, 0))
         return Survey((own,), (), None, (), (), (), "tokens", Chosen((None,)), selection)
-
-
-def _not_begun(located: Located) -> Told:
-    return Told(command=known_command(located), state="stopped", notes=("This job has not begun.",))
 
 
 def _source(name: str, rows: Rows, piece: Piece) -> RunRows:

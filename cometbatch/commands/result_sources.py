@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from cometbatch.commands.leaderboard import result_at
 from cometbatch.commands.locate import Located, is_job_file, locate
-from cometbatch.commands.open_rows import rows_of_run
-from cometbatch.commands.scoring import scoring_of
+from cometbatch.commands.open_rows import not_the_input, rows_of_run
+from cometbatch.commands.scoring import Scoring, scoring_of
 from cometbatch.commands.tables import JobSource
-from cometbatch.errors import InputError, UsageError
+from cometbatch.errors import InputError, JobError, UsageError
 from cometbatch.job import Job
 from cometbatch.job.batch_lines import open_table
 from cometbatch.job.secrets import printable
@@ -118,17 +118,34 @@ def _job_of(run: Run, located: Located) -> Job:
 
 
 def scores_of_run(run: Run, located: Located, name: str, *, needs_scores: bool) -> tuple[Joined, ...]:
-    """What makes the columns of scores for rows that have none yet; nothing where the input is gone, unless needed."""
+    """What makes the columns of scores for rows that have none yet; nothing where the input is gone, unless needed.
+
+    An input that is another one by now, and lacks what the scores need, is as one that is gone.
+    """
     job = _job_of(run, located)
     if not job.scores and not needs_scores:
         return ()
     try:
-        schema = open_table(job).schema
+        scoring = _scoring_of_run(run, job)
     except InputError:
         if needs_scores:
             raise
         return ()
-    scoring = scoring_of(job, schema)
     if scoring is None:
         raise UsageError(f"{name}: the job has no section score, so there is nothing to compare (docs/scores.md).")
     return (scoring.load(lambda line: sys.stderr.write(visible(f"{line}\n"))),)
+
+
+def _scoring_of_run(run: Run, job: Job) -> Scoring | None:
+    """How a run's answers are scored. Raises `InputError` where its input can't be read, or another one lacks a column.
+
+    Raises `JobError` as `scoring_of` does.
+    """
+    source = open_table(job)
+    try:
+        return scoring_of(job, source.schema)
+    except JobError as error:
+        identity = run.manifest.input
+        if source.digest() == (identity.size, identity.sha256):
+            raise
+        raise not_the_input(job) from error

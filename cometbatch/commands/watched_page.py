@@ -17,6 +17,7 @@ from cometbatch.reports.page.chunks import Chunk
 from cometbatch.reports.page.html import chunk_element, meta_text, page_frame
 
 EVERY_MS: Final = 1_000  # milliseconds after which a page asks for more
+SELDOM_MS: Final = 10_000  # the same while it is not answered: a machine that slept, a tunnel that was cut
 ANSWER_BYTES: Final = 4 << 20  # of chunks in one answer; a larger chunk comes alone
 OPEN_S: Final = 90.0  # seconds for which a page that asked is taken to be open: in a hidden tab it asks once a minute
 UNSEEN_S: Final = 600.0  # seconds after the end for which a page that nobody has opened is still served
@@ -76,7 +77,12 @@ class WatchedPage:
     def page(self) -> Answer:
         """The page as it is now."""
         with self._lock:
-            watch = {"every_ms": EVERY_MS, "generation": self._generation, "version": self._version}
+            watch = {
+                "every_ms": EVERY_MS,
+                "seldom_ms": SELDOM_MS,
+                "generation": self._generation,
+                "version": self._version,
+            }
             meta, chunks = {**self._meta, "watch": watch}, list(self._chunks)
         frame = self._frame
         elements = [chunk_element(kind, getattr(chunk, kind)) for kind in ("short", "text") for chunk in chunks]

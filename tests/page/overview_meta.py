@@ -191,7 +191,7 @@ class WatchedPage:
     """A page without rows for a server of watched pages. Asked for news, it tells what `say` was given last."""
 
     def __init__(self, said: Meta) -> None:
-        self._watch = {"every_ms": 20, "generation": "g", "version": 0}
+        self._watch = {"every_ms": 20, "seldom_ms": 20, "generation": "g", "version": 0}
         self._said = {**said, "watch": self._watch}
         self._version = 0
 

@@ -1,11 +1,12 @@
 """`report --watch`: the page of a run while it goes on, and what looking at it does to the run: nothing."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 import cometbatch
-from cometbatch.commands import report_watch
+from cometbatch.commands import report_watch, watched_page
 from cometbatch.commands.locate import locate
 from cometbatch.commands.open_rows import rows_of_run
 from cometbatch.commands.report import told_of_run
@@ -30,8 +31,7 @@ from cometbatch.run_state.run import Run, directory_of_job, find
 from tests import virtual_time
 from tests.file_openings import counted_openings
 from tests.page.browser import Opener, elsewhere
-from tests.page.reading import read_page
-from tests.stub_server import wait_until
+from tests.page.reading import Row, read_page
 from tests.workbench import Workbench, files, simulator
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ class Going:
         begin = text.index('id="meta">') + len('id="meta">')
         said: dict[str, Any] = json.loads(text[begin : text.index("</script>", begin)])
         return said
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many rows have which outcome, as the page says by now."""
+        found: dict[str, int] = self.said["overview"]["sources"][0]["outcomes"]
+        return found
+
+    def rows(self) -> Sequence[Row]:
+        """The rows that the page has by now."""
+        page = self.bench.folder / "page.html"
+        page.write_bytes(self.watch.page.page().body)
+        return read_page(page).rows
 
 
 @pytest.fixture
@@ -187,6 +199,23 @@ def test_a_job_that_has_not_begun_is_waited_for(going: Going) -> None:
     assert again.is_over
 
 
+def test_a_run_that_is_removed_is_told_and_the_next_one_waited_for(going: Going) -> None:
+    """It has begun, so the page doesn't say that it has not; a short run that takes its place ends the watch."""
+    going.run(10)
+    going.run(20)
+    again = Watch(going.path, (), 1_000)
+    again.look()
+    shutil.rmtree(directory_of_job(going.job).path)
+    again.look()
+    page = again.page.page().body.decode()
+    assert "was removed while it was watched" in page
+    assert "has not begun" not in page
+    assert not again.is_over
+    going.run()
+    again.look()
+    assert again.is_over
+
+
 def test_the_page_says_what_there_is_by_now(going: Going) -> None:
     """Outcomes, cost and rows of each look; at the end what `report` would say of the finished run."""
     going.run(10)
@@ -215,6 +244,38 @@ def test_a_job_file_that_is_changed_meanwhile_is_not_read_again(going: Going) ->
     assert going.said["selection"]["rows"] == ROWS
 
 
+def test_an_input_that_is_overwritten_meanwhile_leaves_its_columns_empty(tmp_path: Path) -> None:
+    """The page says so and goes on with the answers; rows of parts, which have these columns, keep their prompts."""
+    going = Going(tmp_path, partition_rows=10)
+    going.run(15)
+    going.look()
+    assert going.said["sources"][0]["notes"] == []
+    going.run(35)
+    content = going.job.input.path.read_bytes()
+    going.job.input.path.write_bytes(b"other,columns\n1,2\n")
+    going.look()  # it fails where the input is read
+    going.look()
+    assert "the input can't be read" in going.said["sources"][0]["notes"][0]
+    assert [row.texts["prompt"] is not None for row in going.rows()] == [True] * 30 + [False] * 5
+    going.job.input.path.write_bytes(content)
+    going.run()
+    going.look(is_running=False)
+    assert going.watch.is_over
+    assert len(going.rows()) == ROWS
+
+
+def test_an_input_that_is_removed_meanwhile_is_still_read(tmp_path: Path) -> None:
+    """It was opened when its first rows were needed, and its content is there as long as somebody has it open."""
+    going = Going(tmp_path, partition_rows=10)
+    going.run(15)
+    going.look()
+    going.run(35)
+    going.job.input.path.unlink()
+    going.look()
+    assert going.said["sources"][0]["notes"] == []
+    assert all(row.texts["prompt"] for row in going.rows())
+
+
 @pytest.mark.parametrize("is_running", [True, False], ids=["on the way", "at the end"])
 def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.MonkeyPatch, is_running: bool) -> None:
     """What it had read before it failed comes with the next one, and the end is told then."""
@@ -233,9 +294,7 @@ def test_a_look_that_fails_loses_no_row(going: Going, monkeypatch: pytest.Monkey
     assert not going.watch.is_over
     going.look(is_running=is_running)
     assert going.watch.is_over != is_running
-    page = going.bench.folder / "page.html"
-    page.write_bytes(going.watch.page.page().body)
-    assert [row.short["ordinal"] for row in read_page(page).rows] == list(range(20 if is_running else ROWS))
+    assert [row.short["ordinal"] for row in going.rows()] == list(range(20 if is_running else ROWS))
 
 
 def test_the_page_has_no_more_rows_than_were_asked_for(tmp_path: Path) -> None:
@@ -313,7 +372,8 @@ def test_rows_come_into_an_open_page(browser_page: Opener, going: Going, server:
 
 
 def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going, server: PageServer) -> None:
-    """The open call, the search, how far he has scrolled."""
+    """The open call, the search, the filter, how far he has scrolled; of the new rows those are shown that fit."""
+    going.network = simulator("length:0.3")
     going.run(40)
     going.look()
     page = browser_page(server.url + "#rows", height=500)
@@ -321,25 +381,35 @@ def test_new_rows_leave_a_reader_where_he_is(browser_page: Opener, going: Going,
     box = page.locator("[role=grid]").first
     search = page.get_by_role("searchbox").first
     search.fill("note")
-    expect(box.get_by_role("row").nth(2)).to_be_visible()
+    page.locator("summary", has_text="Status").click()
+    page.locator(".grid-filter[open] label", has_text="succeeded").click()
+    page.keyboard.press("Escape")
+    shown = page.locator("#grid-count")
+    expect(shown).to_have_text(f"{going.outcomes['succeeded']} of 40 rows")
     box.evaluate("(node) => { node.scrollTop = 200; }")
     page.evaluate("location.hash = '#call=0.5'")
     drawer = page.locator("#drawer")
     expect(drawer).to_contain_text("note 5")
     before = box.evaluate("(node) => node.scrollTop")
-    going.run()
-    going.look(is_running=False)
-    ask(page)
-    expect(page.locator("#watch")).to_contain_text("ended")
-    expect(page.locator("#subtitle")).to_contain_text(f"{ROWS} rows")
-    expect(drawer).to_contain_text("note 5")
-    assert page.evaluate("location.hash") == "#call=0.5"
-    assert search.input_value() == "note"
-    assert box.evaluate("(node) => node.scrollTop") == before
+    assert before > 0
+    for rows in (50, None):
+        going.run(rows)
+        going.look(is_running=rows is not None)
+        ask(page)
+        expect(page.locator("#watch")).to_contain_text("live" if rows else "ended")
+        expect(shown).to_have_text(f"{going.outcomes['succeeded']} of {rows or ROWS} rows")
+        expect(page.get_by_role("button", name="Remove the filter Status: succeeded")).to_have_count(1)
+        expect(drawer).to_contain_text("note 5")
+        assert page.evaluate("location.hash") == "#call=0.5"
+        assert search.input_value() == "note"
+        assert box.evaluate("(node) => node.scrollTop") == before
 
 
-def test_a_page_whose_server_is_gone_says_so(browser_page: Opener, going: Going) -> None:
-    """And stays as it is."""
+def test_a_page_whose_server_is_silent_goes_on_asking(
+    browser_page: Opener, going: Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays as it is and says so, and goes on once it is answered: after a machine slept, or a tunnel was cut."""
+    monkeypatch.setattr(watched_page, "SELDOM_MS", 100)
     going.run(10)
     going.look()
     with PageServer(going.watch.page) as server:
@@ -349,7 +419,16 @@ def test_a_page_whose_server_is_gone_says_so(browser_page: Opener, going: Going)
         ask(page)
         page.wait_for_timeout(50)
     expect(page.locator("#watch")).to_contain_text("server gone")
+    expect(page.locator("#watch-ended")).to_contain_text("asks again now and then")
     expect(page.locator("#subtitle")).to_contain_text("10 rows")
+    going.run(20)
+    going.look()
+    again = PageServer(going.watch.page, server.port)
+    again.token = server.token
+    with again:
+        expect(page.locator("#watch")).to_contain_text("live")
+        expect(page.locator("#watch-ended")).to_be_hidden()
+        expect(page.locator("#subtitle")).to_contain_text("20 rows")
     visit = browser_page.visit(page)
     assert all("ERR_CONNECTION_REFUSED" in each for each in visit.errors)
     visit.errors.clear()
@@ -378,16 +457,22 @@ def test_the_command_prints_the_address_and_ends_with_ctrl_c(bench: Workbench) -
     assert "Traceback" not in err
 
 
-def test_the_command_ends_once_a_finished_run_was_fetched(bench: Workbench) -> None:
-    """A program may open the address: with --json it is an object."""
+def test_a_program_may_open_the_address_and_read_the_log(bench: Workbench) -> None:
+    """With --json the address is an object; a log as JSON has what a person is told. It ends once it was fetched."""
     virtual_time.run(cometbatch.run_async(bench.job(), progress=False, http=simulator()))
-    with watching(bench, "--json") as process:
+    with watching(bench, "--json", "--log-format", "json") as process:
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
             with urllib.request.urlopen(f"{url}data?from=0&of=1&meta=0&page=a", timeout=LIMIT_S) as answer:
                 assert json.load(answer)["ended"]
-            wait_until(lambda: process.poll() is not None, "the command ends")
+            out, err = process.communicate(timeout=LIMIT_S)
         finally:
             process.kill()
-    assert process.returncode == 0
+    assert (process.returncode, out) == (0, "")
+    told = [json.loads(line) for line in err.splitlines()]
+    assert [(each["event"], each["message"][:16]) for each in told] == [
+        ("note", "Open this addres"),
+        ("note", "The run has ende"),
+    ]
+    assert url.split("/")[3] not in err

@@ -1,6 +1,6 @@
 // The page of a job that goes on: asks its own server for what is new, and says how that stands.
 
-/** Requests in a row without an answer after which the server is given up: it never comes back under this address. */
+/** Requests in a row without an answer after which the page says that the server is gone, and asks seldom. */
 const WATCH_FAILURES = 4;
 /** Milliseconds after which a request without an answer has failed. */
 const WATCH_TIMEOUT_MS = 20000;
@@ -10,18 +10,23 @@ const WATCH_WORDS = {
   live: ["good", "live", "New rows appear here while the job runs."],
   waiting: ["warn", "no answer", "The server of this page does not answer; asking again."],
   ended: ["", "ended", "The run has ended. This page stays as it is."],
-  gone: ["bad", "server gone", "The command that served this page has ended. The page stays as it is, and gets no new rows."],
+  gone: [
+    "bad",
+    "server gone",
+    "The command that serves this page does not answer, or has ended. The page stays as it is, asks again now and then, and goes on once it is answered.",
+  ],
 };
 
-/** Asks for chunks and meta data that the page does not have yet, until the run has ended or the server is gone. */
+/** Asks for chunks and meta data that the page does not have yet, until the run has ended; seldom while the server is gone. */
 class Watch {
   constructor(app, node) {
-    const { generation, version, every_ms: pause } = app.meta.watch;
+    const { generation, version, every_ms: pause, seldom_ms: longPause } = app.meta.watch;
     this.app = app;
     this.node = node;
     this.generation = generation;
     this.version = version;
     this.pause = pause;
+    this.longPause = longPause;
     this.page = Math.random().toString(36).slice(2);
     this.state = "";
     this.failures = 0;
@@ -31,7 +36,7 @@ class Watch {
 
   /** Whether there is nothing to ask for any more. */
   get isOver() {
-    return this.state === "ended" || this.state === "gone";
+    return this.state === "ended";
   }
 
   /** Says a new state in the header, and to screen readers where it is not the first one. */
@@ -43,7 +48,7 @@ class Watch {
     this.node.className = `badge ${colour}`;
     this.node.title = sentence;
     clear(this.node).append(textNode(word), el("span", { class: "visually-hidden" }, `: ${sentence}`));
-    document.getElementById("watch-ended").hidden = !this.isOver;
+    document.getElementById("watch-ended").hidden = !this.isOver && state !== "gone";
     clear(document.getElementById("watch-ended")).append(textNode(sentence));
   }
 
@@ -54,7 +59,8 @@ class Watch {
     this.isAsking = true;
     const isMore = await this.askOnce();
     this.isAsking = false;
-    if (!this.isOver) this.timer = setTimeout(() => this.ask(), isMore ? 0 : this.pause);
+    const pause = this.state === "gone" ? this.longPause : this.pause;
+    if (!this.isOver) this.timer = setTimeout(() => this.ask(), isMore ? 0 : pause);
   }
 
   /** Asks once; whether there is more to fetch at once. */
