@@ -155,8 +155,8 @@ class _Requests:
             return self._with_images(messages, stored, template)
         texts = [
             part.text
-            for each, same in zip(messages, template.same_texts(messages))  # noqa: B905
-            for part, text in zip(each.content, same)  # noqa: B905
+            for each, same in zip(messages, template.same_texts(messages))  # noqa: B905 - strict takes long
+            for part, text in zip(each.content, same)  # noqa: B905 - as above
             if text is None
         ]
         frame = self.frame_of(messages, stored, template)

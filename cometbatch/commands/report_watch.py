@@ -46,12 +46,12 @@ from cometbatch.run_state.recorded_rows import Tables
 from cometbatch.run_state.run import Run, find
 
 LOOK_S: Final = 1.0  # seconds between two looks, at least
-LOOK_SHARE: Final = 10  # so many times as long as a look had the processor is the pause after it, at least
+LOOK_SHARE: Final = 10  # the least pause after a look, in multiples of the processor time that the look took
 SLOWEST_LOOK_S: Final = 10.0  # seconds between two looks, at most
 LONG_RUN: Final = 600
 """A pause is at least the time so far divided by this: a night's run does not become a thousand small chunks."""
 FAILED_LOOKS: Final = 5  # in a row that raise: one may fall between two renames, and is taken again
-KEPT_FOR_TROUBLE: Final = 10  # one of so many rows of the page is kept for rows that failed or are incomplete
+KEPT_FOR_TROUBLE: Final = 10  # 1/10 of the page is kept for rows that failed or are incomplete
 END_S: Final = 0.2  # seconds after which it looks whether the page was fetched
 NOT_BEGUN: Final = "This job has not begun."
 REMOVED: Final = (

@@ -130,7 +130,7 @@ class PageServer(ThreadingHTTPServer):
 
 
 class _Request(io.RawIOBase):
-    """Reads a connection: so many bytes, and for so many seconds, whatever the pace at which they come."""
+    """Reads a connection within a number of bytes and a number of seconds, at whatever pace they come."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - as the library calls it
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002 - the library's arguments
         """Whatever the library finds wrong with a request."""
         self._send(NOT_FOUND)
 

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from jinja2.exceptions import TemplateRuntimeError
 
-ITEM_CHARACTERS: Final = 16  # so many characters of text take about the memory of an item of a list
+ITEM_CHARACTERS: Final = 16  # characters of text that take about the memory of an item of a list
 MAX_BITS: Final = 1 << 16  # of a product of two whole numbers
 _OVER: Final = "takes more time or memory than a job in a result is given: if you trust it, name the job file itself"
 

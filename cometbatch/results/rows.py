@@ -46,14 +46,14 @@ class Piece(Struct, frozen=True):
 
 
 def gathered(pieces: Iterator[Piece], rows: int, size: int) -> Iterator[Piece]:
-    """The same rows in fewer pieces: of about so many rows or bytes in memory, whichever is reached first.
+    """The same rows in fewer pieces, each of about this number of rows or bytes in memory, whichever comes first.
 
     Pieces with different schemas are not put together; a piece that is larger comes as it is.
     """
-    for _, alike in itertools.groupby(pieces, key=lambda piece: piece.table.schema):
+    for _, similar in itertools.groupby(pieces, key=lambda piece: piece.table.schema):
         some: list[Piece] = []
         count = taken = 0
-        for piece in alike:
+        for piece in similar:
             some.append(piece)
             count += piece.table.num_rows
             taken += piece.table.nbytes

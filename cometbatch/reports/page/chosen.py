@@ -158,7 +158,7 @@ class Choosing:
             self._troubles = [_in_turn(pl.concat(self._troubles), self._limit)]
 
     def chosen(self, sources: int) -> tuple[Chosen, Selection]:
-        """The rows of so many sources that go into the page."""
+        """The rows that go into the page. `sources`: how many sources there are."""
         troubled = self._troubled["failed"], self._troubled["incomplete"]
         if self._rows <= self._limit:
             parts = dict.fromkeys(PARTS, 0) | self._troubled

@@ -281,7 +281,7 @@ def added_span(sent: bytes, hashed: bytes) -> tuple[int, int]:
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:
-    """How many bytes two texts begin with alike."""
+    """How many bytes at their beginning two texts share."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

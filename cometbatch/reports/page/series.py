@@ -78,7 +78,7 @@ class SeriesAdding:
         self._latencies = compacted([*self._latencies, latencies], [STEP, LATENCY])
 
     def _widen(self, first: int, last: int) -> None:
-        """Make steps so long that there are few of them from the first moment to the last."""
+        """Make steps longer until few of them reach from the first moment to the last."""
         low, high = self._ends or (first, last)
         self._ends = first, last = min(low, first), max(high, last)
         merged = 1
@@ -109,7 +109,7 @@ class SeriesAdding:
 
 
 def _merged(frames: Sequence[pl.DataFrame], steps: int, keys: Sequence[str]) -> list[pl.DataFrame]:
-    """Sums by steps that are so many times as long."""
+    """Sums by longer steps: each is this multiple of a step of now."""
     return [summed([frame.with_columns(pl.col(STEP) // steps) for frame in frames], keys)] if frames else []
 
 

@@ -156,7 +156,7 @@ function boardScale({ figures, lines }) {
   return { low, high: high > low ? high : low + step, step };
 }
 
-/** A round step that cuts a range into about so many parts. */
+/** A round step that cuts a range into about this number of parts. */
 function niceStep(low, high, parts) {
   const rough = (high - low || Math.abs(high) || 1) / parts;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -262,7 +262,7 @@ function signed(value, digits) {
   return `${value > 0 ? "+" : ""}${value.toFixed(digits)}`;
 }
 
-/** A name that fits into so many CSS pixels, about, without its middle: the ends tell names apart. The table has it whole. */
+/** A name without its middle, which fits into about this width in CSS pixels: its ends tell it apart. The table has it whole. */
 function cutName(name, room) {
   const characters = Math.max(7, Math.floor(room / 7.2));
   const shown = visibleText(name);
