@@ -1,7 +1,7 @@
 """`report --watch`: the page of a run while it goes on, on the loopback interface. It only reads, and takes no lock.
 
 Law: looking takes about a tenth of a processor at most, and what a look costs depends on what is new: of partitions
-that have not changed no row is read. In memory are the page's rows, at most as many as were asked for, compressed.
+that have not changed no row is read. In memory are the page's rows, at most `--rows` of them, compressed.
 """
 
 import time

@@ -34,7 +34,7 @@ class PseudoEnglish:
         self._last = next(self._ranks)
 
     def text(self, words: int) -> str:
-        """A text of so many words, in sentences."""
+        """A text of this number of words, in sentences."""
         found = [self._words[self._next()] for _ in range(words)]
         for begin in range(0, words, 16):
             end = min(begin + 15, words - 1)

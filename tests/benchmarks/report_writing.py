@@ -70,7 +70,7 @@ class EnglishService(httpx.AsyncBaseTransport):
 
 
 def make_result(folder: Path, rows: int = ROWS) -> Path:
-    """The result of a job over so many rows, in this folder."""
+    """The result of a job over this number of rows, in this folder."""
     bench = Workbench(folder)
     bench.input = folder / "in.parquet"
     with pq.ParquetWriter(bench.input, next(_tables(1)).schema) as writer:

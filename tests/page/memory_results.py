@@ -14,7 +14,7 @@ from tests.page.reading import Row, read_chunks
 
 
 class MemoryResult(Struct, frozen=True):
-    """A result in memory, read so many rows at a time."""
+    """A result in memory, read a number of rows at a time."""
 
     table: pa.Table
     name: str = "out.parquet"

@@ -19,7 +19,7 @@ LETTERS = ("A", "B", "C", "D")
 
 
 def large(folder: Path, rows: int = 2_000) -> Path:
-    """A result of so many rows, with typed cells in the input, some rows that failed and some answers that were cut."""
+    """A result with typed cells in the input, some rows that failed and some answers that were cut."""
     topics = [TOPICS[row % len(TOPICS)] for row in range(rows)]
     table = pa.table(
         {
@@ -39,7 +39,7 @@ def large(folder: Path, rows: int = 2_000) -> Path:
 
 
 def failed(folder: Path, rows: int = 120) -> Path:
-    """A result of so many rows with failures of several kinds, and answers that were cut or filtered."""
+    """A result with failures of several kinds, and answers that were cut or filtered."""
     table = pa.table({"name": [f"row-{row}" for row in range(rows)], "text": [f"Say {row}." for row in range(rows)]})
     faults = [
         "500:0.3",
@@ -56,7 +56,7 @@ def failed(folder: Path, rows: int = 120) -> Path:
 
 
 def evaluated(folder: Path, questions: int = 40) -> Path:
-    """A result of three models, two samples and so many questions of two subjects, scored."""
+    """A result of three models, two samples and this number of questions of two subjects, scored."""
     texts = [f"Which of these is the {number}. of its kind?" for number in range(questions)]
     choices = [[f"{word} {number}" for word in ("red", "green", "blue", "grey")] for number in range(questions)]
     asked = [

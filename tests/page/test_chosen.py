@@ -30,7 +30,7 @@ RESULTS = st.lists(st.lists(row(), max_size=60), min_size=1, max_size=3)
 
 
 def choose(results: list[list[Row]], limit: int, *, seed: int = 0, size: int = 1_000) -> tuple[Chosen, Selection]:
-    """The choice, from so many rows at a time."""
+    """The choice, from this number of rows at a time."""
     choosing = Choosing(limit, seed)
     for number, rows in enumerate(results):
         for begin in range(0, len(rows), size):

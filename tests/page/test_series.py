@@ -24,7 +24,7 @@ ROWS = st.lists(
 
 
 def series_of(rows: list[Row], size: int = 1_000) -> Series | None:
-    """The series, from so many rows at a time."""
+    """The series, from this number of rows at a time."""
     adding = SeriesAdding()
     for begin in range(0, len(rows), size):
         adding.add(frame(rows[begin : begin + size]))

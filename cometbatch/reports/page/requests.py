@@ -252,7 +252,7 @@ def _shown_part(part: PartShape, number: int) -> dict[str, Any]:
 
 
 def _pieces(sent: bytes, hashed: bytes, marked: re.Pattern[bytes]) -> Iterator[Piece]:
-    """The body as it is sent, in pieces; what it has more than the body that is hashed is said not to be."""
+    """The body as it is sent, in pieces; a piece that the hashed body lacks is marked `unhashed`."""
     begin, end = added_span(sent, hashed)
     yield from _split(sent[:begin], marked)
     if begin < end:
