@@ -181,7 +181,7 @@ def _marks(
 ) -> tuple[list[tuple[int, Mark]], list[str]]:
     """The marks that no later session has counted, each with its session, and the files whose loss is accepted."""
     marks, lost = list[tuple[int, Mark]](), list[str]()
-    for path, session in ({} if last is None else directory.marks_since(last.number)).items():
+    for path, (session, _) in ({} if last is None else directory.marks_since(last.number)).items():
         try:
             found = read_marks(path, run_id)
         except LostFileError:
