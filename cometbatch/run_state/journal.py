@@ -217,7 +217,7 @@ def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
     except OSError:
         with local.naming(path, "can't read the journal"):
             raise
-    record = _checked(line)
+    record = checked(line)
     if record is None:
         raise DamagedJournalError(path, Damage(None, offset, _ordinal(line)))
     return record
@@ -234,7 +234,7 @@ def read_header(path: Path) -> tuple[Header, int] | None:
                 line = file.readline()
         except (FileNotFoundError, NotADirectoryError):
             return None
-    record = _checked(line)
+    record = checked(line)
     if record is None:
         return None
     try:
@@ -294,7 +294,7 @@ class JournalReader:
         torn: list[Damage] = []  # that the next note may show to have been synced
         is_strange = False
         for number, offset, line in self._lines():
-            record = _checked(line)
+            record = checked(line)
             if record is None:
                 torn.append(Damage(number, offset, _ordinal(line)))
                 is_strange = is_strange or (number == 1 and line.endswith(b"\n") and not _OURS.search(line))
@@ -380,7 +380,8 @@ class JournalReader:
         return CheckpointError(f"{self._path}:1: this is no journal that cometbatch wrote. Move it away and run again.")
 
 
-def _checked(line: bytes) -> bytes | None:
+def checked(line: bytes) -> bytes | None:
+    """The record of a line; None where it is not whole."""
     record = line[CHECKSUM_DIGITS + 1 : -1]
     return record if line == line_of(record) else None
 
