@@ -77,10 +77,12 @@ class JournalFiles:
         path = self.folder / f"{name_of(range_)}.{owner_name(session, worker)}.jsonl"
         return Journal(path, Header(run_id, range_, session))
 
-    def read(self, file: JournalFile, run_id: str, last: Session | None) -> JournalReader:
-        """A reader of what counts in a journal."""
+    def read(
+        self, file: JournalFile, run_id: str, last: Session | None, bound: int | None = None
+    ) -> JournalReader:
+        """A reader of what counts in a journal. `bound`: of its bytes, where another worker went on from there."""
         limit, aside = _limit(file.name, file.session, last), _set_aside(file.name, last)
-        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, set_aside=aside)
+        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, bound=bound, set_aside=aside)
 
     def reader_of(self, name: str, run_id: str, last: Session | None) -> JournalReader:
         """A reader of what counts in the file of this name. Raises `UsageError` where no journal has such a name."""
