@@ -203,8 +203,8 @@ class Owner:
         self._reporting.begin(runner, partitions)
         self.limits.on_short = self._short
         hearing = self.news.begin(runner)
-        if partitions.owned is not None:
-            partitions.owned.on_asks = lambda asks: _hand_on(asks, partitions, hearing)
+        if (owned := partitions.owned) is not None:
+            owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()
         yield
@@ -236,10 +236,10 @@ class Owner:
                 return
 
 
-def _hand_on(asks: Mapping[int, Sequence[RejectedAsk]], partitions: Partitions, hearing: Hearing) -> None:
+def _hand_on(asks: Mapping[int, Sequence[RejectedAsk]], queue_of: Callable[[int], int], hearing: Hearing) -> None:
     """What is recorded of calls without an outcome goes to the queues that send them."""
     for ordinal, of_call in asks.items():
-        hearing.recorded(partitions.queue_of(ordinal), {ordinal: of_call})
+        hearing.recorded(queue_of(ordinal), {ordinal: of_call})
 
 
 async def run_owner(

@@ -171,11 +171,6 @@ class Partitions:
             raise asyncio.CancelledError
         self.raise_if_broken()
 
-    def queue_of(self, ordinal: int) -> int:
-        """The number of the queue that has a call."""
-        manifest = self._run.manifest
-        return self.queues.index(self._queue_of[manifest.partition(manifest.partition_of(ordinal)).slice])
-
     # -- for a queue --------------------------------------------------------------------------------------------------
 
     @property
