@@ -96,6 +96,10 @@ class Reopened(Struct, frozen=True):
         """The round that a partition is in."""
         return self.partitions.get(index, _FIRST)
 
+    def number_of(self, index: int) -> int:
+        """The number of that round."""
+        return self.round_of(index).round
+
 
 _FIRST: Final = Round(0, 0)
 
@@ -127,7 +131,7 @@ class RunDirectory:
         is_dataset = parts is not None
         self.parts = PartFiles(
             parts or _first(self._places, PARTS),
-            lambda index: self.reopened().round_of(index).round,
+            lambda: self.reopened().number_of,
             is_dataset=is_dataset,
             within=_first(self._places, PARTS),
         )
@@ -228,11 +232,7 @@ class RunDirectory:
 
     def new_marks(self, run_id: str, session: int, cells: int, worker: int = 0) -> InFlightMarks:
         """The marks of a session that begins, or of a worker of it."""
-        return InFlightMarks(self.marks_of(session, worker), run_id, cells)
-
-    def marks_of(self, session: int, worker: int) -> Path:
-        """The file of marks of a worker."""
-        return self.path / f"in_flight.{owner_name(session, worker)}"
+        return InFlightMarks(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""
@@ -303,8 +303,9 @@ class RunDirectory:
         """Files of a killed process that count for nothing.
 
         Half-written files; records of committed partitions, or of rounds and sessions that do not count; parts of
-        earlier rounds; marks that a later session has counted already. `partitions_of`: the partitions of a range that
-        may have records in its journals.
+        earlier rounds; marks and workers' charges that a later session has counted already. `partitions_of`: the
+        partitions of a range that may have records in its journals. Workers' journals of committed partitions are among
+        them, also where they count (`strays`).
         """
         done, reopened = frozenset(committed), self.reopened()
         for folder in self._all_folders():
@@ -321,6 +322,7 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+            yield from self.owners.charges_before(last.number)
 
 
 def drop_caches(directory: RunDirectory) -> None:
