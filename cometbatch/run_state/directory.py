@@ -12,6 +12,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     committed/<n>-<w>.jsonl                a line for each part that a worker committed
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
+    input/                                 the input's rows as Parquet, for workers, while the run is not finished
     nonce                                  what a worker reads to know that it sees this very folder
     lock                                   who has it, and whether the last session with workers ended in order
     next/                                  a run directory without a lock: the update of this run, while it goes on
@@ -65,6 +66,8 @@ COMMITS: Final = "committed"
 NONCE: Final = "nonce"
 INDEX: Final = "reuse"
 """The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
+INPUT: Final = "input"
+"""The folder of the staged input: a cache, for sessions of an unfinished run that have workers."""
 
 
 class Round(Struct, frozen=True):
@@ -128,10 +131,11 @@ class RunDirectory:
             is_dataset=is_dataset,
             within=_first(self._places, PARTS),
         )
-        self._sessions = _first(self._places, "sessions")
-        self.owners = OwnerFiles(self._sessions, _first(self._places, COMMITS))
+        self.sessions = _first(self._places, "sessions")
+        self.owners = OwnerFiles(self.sessions, _first(self._places, COMMITS))
         self.epoch = EpochNote(self.lock)
         self.index = path / INDEX
+        self.input = path / INPUT
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
 
@@ -159,11 +163,11 @@ class RunDirectory:
         local.remove(self.path / MANIFEST)
         if self.path.is_dir():
             local.sync(self.path)
-        local.remove_tree(self.index)
+        drop_caches(self)
         for folder in self._all_folders():
             if folder.is_dir():
                 for name in local.entries(folder):
-                    if self._is_ours(folder, name):
+                    if _is_ours(self, folder, name):
                         local.remove(folder / name)
                 local.sync(folder)
 
@@ -172,24 +176,8 @@ class RunDirectory:
         return dict.fromkeys((*self._folders(), self.parts.within, self.owners.committed, self.path / PARTS))
 
     def _folders(self) -> tuple[Path, ...]:
-        own = self.path, self.journals.folder, self._sessions, self.parts.folder
+        own = self.path, self.journals.folder, self.sessions, self.parts.folder
         return own if self.slices is None else (*own, self.slices)
-
-    def _is_ours(self, folder: Path, name: str) -> bool:
-        """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
-        if finals := finals_of(name):
-            return any(self._is_ours(folder, final) for final in finals)
-        if folder == self.slices or (folder == self.parts.folder and self.parts.is_dataset):
-            return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
-        if folder in (self.parts.within, self.path / PARTS):
-            return index_in(PART.fullmatch(name)) is not None
-        if folder == self.owners.committed:
-            return COMMITTED.fullmatch(name) is not None
-        if folder == self.path:
-            return name in (MANIFEST, REOPENED, NONCE) or MARKS.fullmatch(name) is not None
-        if folder == self._sessions:
-            return SESSION.fullmatch(name) is not None
-        return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None
 
     def read_manifest(self) -> bytes | None:
         """The manifest's bytes, or None where no run was begun. Raises `CheckpointError` where it can't be read."""
@@ -215,7 +203,7 @@ class RunDirectory:
         it, since its file was synced before these were made.
         """
         for number in range(self.newest_number(), 0, -1):
-            path = self._sessions / f"{number}.json"
+            path = self.sessions / f"{number}.json"
             try:
                 return sessions.decode(local.content(path, None), path)
             except LostFileError:
@@ -225,14 +213,14 @@ class RunDirectory:
 
     def newest_number(self) -> int:
         """The highest number of a session in any file's name; 0 before the first."""
-        names = [*_names(self._places), *local.entries(self._sessions)]
+        names = [*_names(self._places), *local.entries(self.sessions)]
         found = [MARKS.fullmatch(name) or SESSION.fullmatch(name) for name in names]
         numbers = [int(match[1]) for match in found if match] + [file.session for file in self.journals.all()]
         return max(numbers, default=0)
 
     def write_session(self, session: Session) -> None:
         """Write a session's file. Raises `CheckpointError` when the disk won't take it."""
-        local.write_bytes(self._sessions / f"{session.number}.json", sessions.encode(session))
+        local.write_bytes(self.sessions / f"{session.number}.json", sessions.encode(session))
 
     def next_session(self) -> int:
         """One more than the number in any file's name, so that no session ever writes into another's file."""
@@ -316,7 +304,7 @@ class RunDirectory:
         """
         done, reopened = frozenset(committed), self.reopened()
         for folder in self._all_folders():
-            names = (name for name in local.entries(folder) if finals_of(name) and self._is_ours(folder, name))
+            names = (name for name in local.entries(folder) if finals_of(name) and _is_ours(self, folder, name))
             yield from (folder / name for name in names)
         for name in local.entries(self.journals.folder):
             range_, index = index_in(JOURNAL.fullmatch(name)), index_in(KEPT.fullmatch(name))
@@ -329,6 +317,31 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+
+
+def drop_caches(directory: RunDirectory) -> None:
+    """Remove what only saves work while a run is not finished. Raises `CheckpointError` where the disk refuses."""
+    for folder in (directory.index, directory.input):
+        local.remove_tree(folder)
+
+
+def _is_ours(directory: RunDirectory, folder: Path, name: str) -> bool:
+    """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
+    return any(_is_given(directory, folder, each) for each in finals_of(name) or (name,))
+
+
+def _is_given(directory: RunDirectory, folder: Path, name: str) -> bool:
+    """Whether a run gives a file in this folder this name."""
+    parts = directory.parts
+    if folder == directory.slices or (folder == parts.folder and parts.is_dataset):
+        return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
+    if folder in (parts.within, directory.path / PARTS):
+        return index_in(PART.fullmatch(name)) is not None
+    if folder == directory.path:
+        return name in (MANIFEST, REOPENED, NONCE) or MARKS.fullmatch(name) is not None
+    if folder in (directory.sessions, directory.owners.committed):
+        return (SESSION if folder == directory.sessions else COMMITTED).fullmatch(name) is not None
+    return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None
 
 
 def _first(places: Sequence[Path], name: str) -> Path:
