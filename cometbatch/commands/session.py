@@ -20,6 +20,7 @@ from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import describe_growth, describe_missing_columns
 from cometbatch.commands.clock import now
 from cometbatch.commands.deduping import describe_late, is_deduped, sent_once
+from cometbatch.commands.engine_choice import EngineChoice
 from cometbatch.commands.looks import Looks, rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
@@ -92,7 +93,7 @@ class SessionStart(Struct, frozen=True):
     """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
 
     `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
-    take. `scores`: what scores the answers when the result is published; None where nothing does.
+    take. `scores`: what scores the answers when the result is published; None where nothing does. `engine`: who sends.
     """
 
     checked: Checked
@@ -103,6 +104,7 @@ class SessionStart(Struct, frozen=True):
     told: tuple[str, ...] = ()
     updated: Run | None = None
     scores: "ScoreColumns | None" = None
+    engine: EngineChoice = EngineChoice()
 
 
 async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
