@@ -10,6 +10,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     parts/<partition>.part                 a finished partition; of a later round: <partition>.r<round>.part
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
+    input/                                 the input's rows as Parquet, for workers, while the run is not finished
     lock
     next/                                  a run directory without a lock: the update of this run, while it goes on
     earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
@@ -54,6 +55,8 @@ PARTS: Final = "parts"
 """The folder of parts that are not the result themselves."""
 INDEX: Final = "reuse"
 """The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
+INPUT: Final = "input"
+"""The folder of the staged input: a cache, for sessions of an unfinished run that have workers."""
 
 
 class Round(Struct, frozen=True):
@@ -118,6 +121,7 @@ class RunDirectory:
         )
         self._sessions = _first(self._places, "sessions")
         self.index = path / INDEX
+        self.input = path / INPUT
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
 
@@ -145,7 +149,7 @@ class RunDirectory:
         local.remove(self.path / MANIFEST)
         if self.path.is_dir():
             local.sync(self.path)
-        local.remove_tree(self.index)
+        drop_caches(self)
         for folder in dict.fromkeys((*self._folders(), self.path / PARTS)):
             if folder.is_dir():
                 for name in local.entries(folder):
@@ -295,6 +299,12 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+
+
+def drop_caches(directory: RunDirectory) -> None:
+    """Remove what only saves work while a run is not finished. Raises `CheckpointError` where the disk refuses."""
+    for folder in (directory.index, directory.input):
+        local.remove_tree(folder)
 
 
 def _first(places: Sequence[Path], name: str) -> Path:
