@@ -29,7 +29,8 @@ from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import counts_of, is_scored
-from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
+from cometbatch.commands.session import STOPPED, RunSession, publish_for, summary_of
+from cometbatch.commands.session_start import SessionStart, in_thread
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, asked_number
