@@ -241,7 +241,7 @@ class LocalLauncher:
             token, content = secrets.token_hex(HELLO_BYTES // 2), self._assigned(owner)
             with contextlib.ExitStack() as opened:
                 errors = opened.enter_context(tempfile.TemporaryFile())  # a pipe that is full would make it wait
-                child = await asyncio.to_thread(self._spawn, errors)
+                child = self._spawn(errors)
                 opened.pop_all()
         except OSError as error:
             raise CometbatchError(f"The process of a worker can't be started: {error}") from error

@@ -42,7 +42,7 @@ async def supervise(launcher: Launcher, workers: int, driving: Driving) -> None:
     try:
         await supervisor.run()
     finally:
-        supervisor.close()
+        await supervisor.aclose()
 
 
 class _Supervisor:
@@ -50,6 +50,7 @@ class _Supervisor:
         self._launcher, self._workers, self._driving = launcher, workers, driving
         self._now = asyncio.get_running_loop().time
         self._newest = 0
+        self._launching: set[asyncio.Task[Launched]] = set()
         self._alive: dict[asyncio.Task[str], Launched] = {}
         self._missing, self._launch_at = workers, -math.inf
         self._recorded = 0  # calls, when a process ended last
@@ -58,41 +59,48 @@ class _Supervisor:
 
     async def run(self) -> None:
         """Start processes, and others in place of those that end, as `supervise` has it."""
-        await self._launch()
-        while self._alive or self._missing:
+        while self._alive or self._launching or self._missing:
+            if self._now() >= self._launch_at:
+                self._launch()
             over = await self._ended()
             for owner in over:
                 self._driving.gone(owner)
             driven = await self._driving.drive()
             if _should_end(driven):
-                self._missing = 0
-                self._kill_in_time(driven)
+                self._end_in_time(driven)
                 continue
             states = {each.owner: each for each in driven.owners}
             for owner, words in over.items():
                 self._note_end(states.get(owner), driven.recorded.calls, words)
-            if self._missing and self._now() >= self._launch_at:
-                await self._launch()
 
-    def close(self) -> None:
-        """Wait for nobody any more."""
-        for task in self._alive:
+    async def aclose(self) -> None:
+        """Start and wait for nobody any more."""
+        tasks = [*self._launching, *self._alive]
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _launch(self) -> None:
+        """Start the processes that are missing, all at once: some engines have room for one only after a while."""
+        for _ in range(self._missing):
+            self._newest += 1
+            self._launching.add(asyncio.create_task(self._launcher.launch(self._newest)))
+        self._missing = 0
 
     async def _ended(self) -> dict[int, str]:
         """The owners whose processes have ended, and how; after a moment, those of nobody."""
         timeout = min(DRIVE_S, max(0.0, self._launch_at - self._now())) if self._missing else DRIVE_S
-        if not self._alive:
+        some = {*self._launching, *self._alive}
+        if not some:
             await asyncio.sleep(timeout)
             return {}
-        ended, _ = await asyncio.wait(self._alive, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return {self._alive.pop(task).owner: task.result() for task in ended}
-
-    async def _launch(self) -> None:
-        for _ in range(self._missing):
-            self._newest, self._missing = self._newest + 1, self._missing - 1
-            launched = await self._launcher.launch(self._newest)
+        await asyncio.wait(some, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in [each for each in self._launching if each.done()]:
+            self._launching.discard(task)
+            launched = task.result()
             self._alive[asyncio.create_task(launched.ended())] = launched
+        return {self._alive.pop(task).owner: task.result() for task in list(self._alive) if task.done()}
 
     def _note_end(self, state: OwnerState | None, recorded: int, words: str) -> None:
         """An owner's process has ended: another one is needed, unless it had left in order.
@@ -117,8 +125,12 @@ class _Supervisor:
         pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self._fruitless - 2)) if self._fruitless > 1 else 0.0
         self._launch_at = self._now() + pause_s
 
-    def _kill_in_time(self, driven: Driven) -> None:
-        """Kill what has not ended some seconds after it should have."""
+    def _end_in_time(self, driven: Driven) -> None:
+        """Start nothing more; kill what has not ended some seconds after it should have."""
+        self._missing = 0
+        for task in self._launching:
+            task.cancel()
+        self._launching.clear()
         is_now = any(each.is_now and each.queue is None for each in driven.stops)
         if is_now or driven.is_over:
             self._kill_at = min(self._kill_at, self._now() + (END_NOW_S if is_now else END_S))

@@ -39,7 +39,10 @@ GIVE_UP = StopOrder(StopWords("interrupted", "Interrupted."), is_now=True)
 
 
 class Answers:
-    """Answers owners without a coordinator: `claimed` to each that asks for work. `joined`: who has begun."""
+    """Answers owners without a coordinator: `claimed` to each that asks for work; over once two of them have left.
+
+    `joined`: who has begun.
+    """
 
     def __init__(self, claimed: Claimed = OVER) -> None:
         self.claimed = claimed
@@ -69,7 +72,7 @@ class Answers:
 
     async def drive(self) -> Driven:
         states = tuple(OwnerState(each, 0.0, is_lost=False, has_left=each in self.left) for each in self.joined)
-        return Driven(owners=states, stops=self.stops, is_over=self.claimed.is_over)
+        return Driven(owners=states, stops=self.stops, is_over=len(self.left) == 2)
 
 
 @asynccontextmanager
