@@ -15,6 +15,7 @@ from cometbatch.commands.services import service_of
 from cometbatch.commands.session_pieces import partitions_of, policy_of
 from cometbatch.commands.session_start import Work, input_lost
 from cometbatch.commands.session_watch import moment_of, show_waiting
+from cometbatch.commands.targets import row_makers
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError
@@ -33,9 +34,11 @@ async def send_calls(work: Work) -> Stop | None:
     """
     start, run, shown = work.start, work.run, work.shown
     checked, observers = start.checked, start.options.observers
-    partitions, images = partitions_of(
+    asked = row_makers(checked, run.manifest.targets, run.manifest.slices)
+    partitions = partitions_of(
         checked,
         run,
+        asked,
         work.session.number,
         slots=work.slots,
         limit=work.limit,
@@ -59,7 +62,7 @@ async def send_calls(work: Work) -> Stop | None:
     try:
         async with (
             sent_once(checked.job, run, partitions) as twins,
-            sending_images(work.transport.send, images) as send,
+            sending_images(work.transport.send, asked.images) as send,
         ):
             with _budgeted(work) as budget:
                 ports = _ports(work, send, budget, twins)
