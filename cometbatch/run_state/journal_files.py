@@ -77,7 +77,9 @@ class JournalFiles:
         path = self.folder / f"{name_of(range_)}.{owner_name(session, worker)}.jsonl"
         return Journal(path, Header(run_id, range_, session))
 
-    def read(self, file: JournalFile, run_id: str, last: Session | None, bound: int | None = None) -> JournalReader:
+    def read(
+        self, file: JournalFile, run_id: str, last: Session | None, bound: int | None = None
+    ) -> JournalReader:
         """A reader of what counts in a journal. `bound`: of its bytes, where another worker went on from there."""
         limit, aside = _limit(file.name, file.session, last), _set_aside(file.name, last)
         return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, bound=bound, set_aside=aside)
