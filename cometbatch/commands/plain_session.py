@@ -52,7 +52,10 @@ async def send_calls(work: Work) -> Stop | None:
     @contextlib.contextmanager
     def watched(runner: Runner) -> Iterator[Callable[[], object]]:
         nonlocal showing
-        showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap, observers))
+        waiting = show_waiting(
+            runner, shown, run.manifest.token_cap, observers, slowest_sync_s=lambda: partitions.slowest_sync_s
+        )
+        showing = asyncio.create_task(waiting)
         try:
             with start.stopping.of_loop(runner) as cancelled:
                 yield cancelled
