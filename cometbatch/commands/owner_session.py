@@ -26,7 +26,7 @@ from cometbatch.commands.session_pieces import partitions_of, policy_of
 from cometbatch.commands.session_start import input_lost
 from cometbatch.commands.targets import RowMakers, row_makers
 from cometbatch.control.coordination.messages import Leave
-from cometbatch.engines.clock import clock as boot_clock
+from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineError
 from cometbatch.engines.owner import run_owner
 from cometbatch.engines.session import Ports
@@ -49,7 +49,7 @@ from cometbatch.transport import Transport
 async def carry_assigned(content: bytes, line: Line) -> None:
     """The same as `carry` of a pickled assignment, on this machine's clock. Raises nothing: the coordinator knows."""
     with contextlib.suppress(Exception):
-        await carry(pickle.loads(content), line, boot_clock)  # noqa: S301 - from the driver's process
+        await carry(pickle.loads(content), line, lease_clock)  # noqa: S301 - from the driver's process
 
 
 async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) -> None:
