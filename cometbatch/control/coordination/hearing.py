@@ -57,13 +57,17 @@ class Heard:
             cut=sum(each.cut for each in others),
             is_json=any(each.is_json for each in others),
             held=dict(held),
-            pause_s=max(0.0, self._pause.until - now),
+            pause_s=0.0 if owner == self._pause.prober else max(0.0, self._pause.until - now),
             pause=self._pause.number,
         )
 
-    def pause(self, owner: int, until: float, *, is_everyones: bool) -> None:
-        """The service asks to wait; its last word counts."""
-        self._pause = _Pause(self._pause.number + 1, until, owner if is_everyones else None)
+    def pause(self, owner: int, wait_s: float, now: float, *, is_everyones: bool) -> None:
+        """The service asks to wait. Of everyone's pause, its last word to the owner who began it counts."""
+        prober = self._pause.prober if self._pause.until > now else None
+        if prober is None and is_everyones:
+            prober = owner
+        until = now + wait_s if owner == prober else max(now + wait_s, self._pause.until)
+        self._pause = _Pause(self._pause.number + 1, until, prober)
 
     def resume(self, now: float) -> bool:
         """It answers again; returns whether there was a pause."""
@@ -148,7 +152,7 @@ class Hearing:
 
     def pushback(self, word: Pushback, now: float) -> None:
         """The service asks to wait."""
-        self._heard[word.queue].pause(word.owner, now + word.wait_s, is_everyones=word.is_everyones)
+        self._heard[word.queue].pause(word.owner, word.wait_s, now, is_everyones=word.is_everyones)
         self.news += 1
 
     def resume(self, queue: int, now: float) -> None:
