@@ -123,11 +123,11 @@ def test_lines_that_lose_messages_change_nothing(tmp_path: Path) -> None:
 
 
 def test_everyone_waits_while_one_owner_probes(tmp_path: Path) -> None:
-    """For 10 s all are refused with an hour's `Retry-After`: one request at a time probes, and all go on after it."""
+    """For 10 s all are refused with `Retry-After` of a minute: one request at a time probes, and all go on after it."""
     disk = RunOnDisk(tmp_path, 600, 15)
     asked = ScriptedService(always(answer(), 0.3))
     asked.script = lambda _row, _attempt: (
-        (0.02, refused(429, retry_after="3600")) if 3.0 < now() < 13.0 else (0.3, answer())
+        (0.02, refused(429, retry_after="60")) if 3.0 < now() < 13.0 else (0.3, answer())
     )
     _, ended = worked(disk, asked, max_wait_s=1.0)
     assert ended == [Ended()] * WORKERS

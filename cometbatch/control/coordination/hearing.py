@@ -1,7 +1,7 @@
 """What all owners together have heard of the service, and what everybody is told of it. Pure, told the time."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -93,6 +93,7 @@ class Stops:
 
     def __init__(self) -> None:
         self._orders: dict[int | None, StopOrder] = {}
+        self._left: dict[int | None, StopOrder] = {}
 
     @property
     def orders(self) -> tuple[StopOrder, ...]:
@@ -100,9 +101,20 @@ class Stops:
         return tuple(self._orders.values())
 
     @property
+    def at_end(self) -> tuple[StopOrder, ...]:
+        """All that were given, and why calls have no outcome although nobody was ordered to stop."""
+        left = {} if self.is_stopped else self._left
+        return tuple((left | self._orders).values())
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the whole run stops."""
         return None in self._orders
+
+    def note_left(self, orders: Iterable[StopOrder]) -> None:
+        """An owner has ended, and these are the reasons why calls of its ranges have no outcome."""
+        for order in orders:
+            self._left.setdefault(order.queue, order)
 
     def add(self, order: StopOrder) -> bool:
         """Note an order; returns whether it says anything new.
