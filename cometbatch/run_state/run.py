@@ -125,7 +125,7 @@ class Run(Struct, frozen=True):
         if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
         if self.directory.parts.is_dataset:
-            return True
+            return not self.directory.parts.unlinked()
         return is_published(self)
 
     @property
@@ -168,10 +168,14 @@ def with_manifest(run: Run, manifest: Manifest) -> Run:
     return msgspec.structs.replace(run, manifest=manifest)
 
 
-def lacking(run: Run, partition: Partition, limit: int) -> int:
-    """How many calls of a partition have no outcome, of rows below the limit."""
+def lacking(run: Run, partition: Partition, limit: int, recorded: Collection[int] | None = None) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit.
+
+    `recorded`: the calls of open partitions that have one; those of the run's progress where it is left out.
+    """
+    found = run.progress.recorded if recorded is None else recorded
     first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
+    return sum(ordinal not in found for ordinal in range(first, first + rows))
 
 
 def with_journals(run: Run) -> list[list[int]]:
@@ -189,11 +193,10 @@ def counted(run: Run, *, is_dead: bool = True) -> Tally:
     What may have been billed stays in the bill, also where the job no longer names the cell that it was sent for.
     `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
     """
-    last, found = run.progress.last, run.tally
+    found = run.tally
     if run.manifest.has_matrix:
         found = tallies.add(found, tallies.charges_of(tallies.beyond(run.progress.records, found)))
-    if last is not None:
-        found = tallies.add(found, last.total)
+    found = tallies.add(found, run.progress.noted)
     return tallies.add(found, run.progress.charges) if is_dead else found
 
 
