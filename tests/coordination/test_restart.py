@@ -6,6 +6,7 @@ from cometbatch.control.coordination.messages import (
     Claimed,
     Commit,
     Found,
+    Lease,
     Pushback,
     Renew,
     Report,
