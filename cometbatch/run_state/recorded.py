@@ -124,11 +124,13 @@ def _takes(manifest: Manifest, counting: frozenset[int]) -> Callable[[int], bool
     return lambda ordinal: manifest.partition_of(ordinal) in counting
 
 
-def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> Iterator[Entry]:
+def entries(
+    files: Iterable[Source], targets: dict[int, int] | None = None, included: list[Entry] | None = None
+) -> Iterator[Entry]:
     """The records in these files as they count; asks that count come last.
 
-    `targets` takes the target of each call that has a line of its own without an outcome. Raises what a `JournalReader`
-    raises.
+    `targets` takes the target of each call that has a line of its own without an outcome, `included` the asks whose
+    call's outcome has their sums. Raises what a `JournalReader` raises.
     """
     done: set[int] = set()
     asks: dict[int, list[Entry]] = {}  # by call
@@ -150,7 +152,10 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
             elif isinstance(record, Answered) or record.asks > 1:  # a call that failed at its first ask cost nothing
                 yield Entry(duplicate(record), number, offset, len(line), _settled(record), is_duplicate=True)
     for ordinal, some in asks.items():
-        if ordinal not in done:
+        if ordinal in done:
+            if included is not None:
+                included += some
+        else:
             if len(some) > 1:  # workers follow each other in any order of their numbers
                 some.sort(key=_ask_of)
             yield from some
