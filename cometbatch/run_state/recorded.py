@@ -152,13 +152,10 @@ def entries(
             elif isinstance(record, Answered) or record.asks > 1:  # a call that failed at its first ask cost nothing
                 yield Entry(duplicate(record), number, offset, len(line), _settled(record), is_duplicate=True)
     for ordinal, some in asks.items():
-        if ordinal in done:
-            if included is not None:
-                included += some
-        else:
-            if len(some) > 1:  # workers follow each other in any order of their numbers
-                some.sort(key=_ask_of)
-            yield from some
+        if ordinal not in done:
+            yield from sorted(some, key=_ask_of)  # workers follow each other in any order of their numbers
+    if included is not None:
+        included += (ask for ordinal, some in asks.items() if ordinal in done for ask in some)
 
 
 def records_of(source: Source) -> Iterator[Record]:
