@@ -5,7 +5,8 @@ import asyncio
 from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
-from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
+from cometbatch.run_state.group_commit import SLOW_SYNC_S
+from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.turns import Runner
 
 WAITING_SHOWN_EVERY_S = 1.0
@@ -27,7 +28,7 @@ async def show_waiting(
         for queue in silences.keys() - told:
             shown.warn(silences[queue])
         told = set(silences)
-        if (seconds := partitions.slowest_sync_s) > SLOW_SYNC_S and not is_slow:
+        if (seconds := partitions.group_commit.slowest_s) > SLOW_SYNC_S and not is_slow:
             shown.warn(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
             is_slow = True
 

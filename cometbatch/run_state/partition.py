@@ -6,19 +6,22 @@ open is a queue's own, so that no queue waits for what another one holds.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from cometbatch.records import CallRequest, Outcome, Partition, Record
 from cometbatch.results import columns
 from cometbatch.run_state import recorded
+from cometbatch.run_state.group_commit import GroupCommit
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import CallMaker, Make, Take
 from cometbatch.run_state.open_partition import OpenPartition, Room, replayed
 from cometbatch.run_state.open_range import OpenRange
 from cometbatch.run_state.open_ranges import OpenRanges, outlast
+from cometbatch.run_state.owned_ranges import OwnedRanges
+from cometbatch.run_state.ownership import Ownership
 from cometbatch.run_state.part_writer import PartWriter
 from cometbatch.run_state.queue_calls import QueueCalls
 from cometbatch.run_state.run import Run, lacking
@@ -26,8 +29,6 @@ from cometbatch.run_state.run import Run, lacking
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open ranges, unused columns included; above it none is opened
 ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below it more partitions than usual are opened
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions that are kept in memory beside the journals
-SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
-SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
 
 
 class Partitions:
@@ -39,7 +40,8 @@ class Partitions:
     by their numbers; all of them, where it is left out. `session`: the number of the session that writes. `limit`: only
     rows below it are handed out, in each slice. `reads_files`: `makers` open files, which can take long, so a thread
     makes the requests. `further`: makes columns of the run's own. `take`: finds earlier answers, in that thread, to
-    calls that were not asked before in this run, nor opened again by a `--retry`.
+    calls that were not asked before in this run, nor opened again by a `--retry`. `ownership`: where several owners
+    share the run, one's claim on ranges, of which `run` knows nothing yet; then `owned` has what it has claimed.
     """
 
     def __init__(
@@ -57,8 +59,12 @@ class Partitions:
         reads_files: bool = False,
         further: columns.Further | None = None,
         take: Take | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
+        together = [run.manifest.active] if queues is None else queues
+        self._ranges = OpenRanges(run, session, tables, 0 if ownership is None else ownership.worker)
+        self.owned = None if ownership is None else OwnedRanges(ownership, self._ranges, together, limit)
         self._maker = CallMaker(
             run.manifest,
             makers,
@@ -66,29 +72,28 @@ class Partitions:
             columns,
             reads_files=reads_files,
             take=take,
-            asks=run.progress.asks,
+            asks=run.progress.asks if self.owned is None else self.owned.asks,
         )
         self.is_slow_to_make = self._maker.is_slow
         self._in_slice = run.manifest.partitions_in_slice
-        self._ranges = OpenRanges(run, session, tables)
         self._kept = Room(MAX_KEPT_BYTES)
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._settling: set[asyncio.Task[None]] = set()
-        self._writer_of = PartWriter(run, further)
+        self._writer_of = PartWriter(run, further, None if self.owned is None else self.owned.committer)
         self._broken: BaseException | None = None
-        self.slowest_sync_s = 0.0
+        self.group_commit = GroupCommit(self._ranges)
         self.on_commit: Callable[[Partition], None] = lambda _: None
-        together = [run.manifest.active] if queues is None else queues
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
                 self,
-                _todo(run, limit, some),
+                _todo(run, limit, some) if self.owned is None else self.owned.claims.todo(number),
                 max_bytes=MAX_OPEN_BYTES,
                 own_bytes=MAX_OPEN_BYTES // len(together),
                 min_open_rows=slots * ROWS_PER_SLOT,
+                more=None if self.owned is None else functools.partial(self.owned.claims.more, number),
             )
-            for some in together
+            for number, some in enumerate(together)
         ]
         self._queue_of = {each: queue for queue, some in zip(self.queues, together, strict=True) for each in some}
 
@@ -110,6 +115,8 @@ class Partitions:
             self._ranges[number].record(groups)
             self._ranges.note_records(number, groups)
             for index in groups:
+                if self.owned is not None:
+                    self.owned.note(index, groups[index])
                 self.close_if_settled(self._open[index])
 
     def leave(self, ordinal: int) -> None:
@@ -119,35 +126,22 @@ class Partitions:
         self.close_if_settled(opened)
 
     async def sync_forever(self, marks: InFlightMarks) -> None:
-        """Group commit: every so often make records and marks survive a power cut, off the event loop.
+        """Make records and marks survive a power cut, every so often.
 
-        A mark's cell is free once a sync has covered its record. Ends where the disk fails, which whoever asks for a
-        call next is told.
+        Ends where the disk fails, which whoever asks for a call next is told.
         """
         try:
-            while True:
-                await asyncio.sleep(SYNC_INTERVAL_S)
-                cells = marks.take_recorded()
-                journals = [each.journal for each in self._ranges if each.journal is not None]
-                files = [*(journal.sync for journal in journals if journal.is_dirty), *marks.syncs()]
-                if files:
-                    await asyncio.get_running_loop().run_in_executor(self._ranges.syncer, self._sync, files)
-                marks.free(cells)
+            await self.group_commit.run(marks)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
-
-    def _sync(self, files: Iterable[Callable[[], object]]) -> None:
-        began = time.monotonic()
-        for sync in files:
-            sync()
-        self.slowest_sync_s = max(self.slowest_sync_s, time.monotonic() - began)
 
     async def finish(self) -> None:
         """Wait for the commits under way, also where the caller is cancelled meanwhile; then close what stays open.
 
         Raises what a commit raised.
         """
-        is_cancelled = await self._ranges.finish_reading()
+        is_cancelled = self.owned is not None and await self.owned.close()
+        is_cancelled |= await self._ranges.finish_reading()
         is_cancelled |= await outlast(self._settling)
         self._ranges.close()
         if is_cancelled:
@@ -173,7 +167,7 @@ class Partitions:
 
     async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Do work in the thread that reads, which outlives a caller who is cancelled."""
-        return await asyncio.shield(self._ranges.reading(work, *arguments))
+        return await self._ranges.outliving(work, *arguments)
 
     async def open(
         self, queue: QueueCalls, number: int, partitions: Sequence[Partition]
@@ -197,6 +191,8 @@ class Partitions:
             index = opened.partition.index
             self._open[index] = range_.partitions[index] = opened
             queue.note_open(opened, range_)
+            if self.owned is not None:
+                self.owned.opened(opened)
         partition, table = found[0].partition, found[0].table
         rows = partition.row_count if self._limit is None else self._limit - partition.first_row
         return found, self._maker.calls(found, table, min(rows, partition.row_count))
@@ -209,6 +205,12 @@ class Partitions:
         queue = self._queue_of[opened.partition.slice]
         self._settle(queue, self._close(queue, opened))
 
+    def note_set_aside(self, queue: QueueCalls) -> None:
+        """A queue opens no further partition in this session."""
+        if self.owned is not None:
+            open_ones = {each.number for each in self._ranges if queue in each.queues}
+            self.owned.claims.stop(self.queues.index(queue), open_ones)
+
     # -- ranges -------------------------------------------------------------------------------------------------------
 
     def _opened(self, range_: OpenRange, partitions: Sequence[Partition]) -> list[OpenPartition]:
@@ -216,9 +218,10 @@ class Partitions:
         run, manifest, table, journal = self._run, self._run.manifest, range_.table, range_.journal
         assert table is not None  # noqa: S101 - it was read before
         assert journal is not None  # noqa: S101 - it was begun before
-        earlier = [file for file in run.directory.journals.all(range_.number) if file.session < self._session]
+        bounds, listed = journal.header.earlier, run.directory.journals.all(range_.number)
+        earlier = [file for file in listed if file.session < self._session or file.name in bounds]
         indexes = [each.index for each in partitions]
-        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier)
+        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier, bounds=bounds)
         records = replayed(manifest, indexes, files, journal, self._kept)
         found = []
         for each in partitions:
@@ -236,6 +239,8 @@ class Partitions:
         try:
             if opened.is_complete:
                 writer = self._ranges.writer
+                if self.owned is not None:
+                    await self.owned.may_commit(range_.number, index)
                 await asyncio.get_running_loop().run_in_executor(writer, self._writer_of.write, opened)
                 self._ranges.note_part(range_.number, index)
             else:
@@ -250,6 +255,8 @@ class Partitions:
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)
+            if self.owned is not None and queue not in range_.queues:
+                self.owned.claims.through(self.queues.index(queue), range_.number)
             self._tell_room()
 
     async def _give_up(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:
