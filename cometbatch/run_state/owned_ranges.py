@@ -32,18 +32,21 @@ class OwnedRanges:
         self._ownership = ownership
         self._ranges = ranges
         self._limit = limit
-        self._named = frozenset(each for slices in queues for each in slices)
+        self._queue_of = {each: number for number, slices in enumerate(queues) for each in slices}
         self._charges: dict[int, Lines] = {}  # in this owner's own journals, of partitions that are not open yet
         self._spending = Spending()
         self._spent: dict[int, Decimal] = {}  # US dollars, by partition
+
+    def queue_of(self, ordinal: int) -> int:
+        """The number of the queue that has a call."""
+        manifest = self._ranges.run.manifest
+        return self._queue_of[manifest.partition(manifest.partition_of(ordinal)).slice]
 
     async def _look(self, claimed: Claimed) -> ClaimedRange:
         """Find out what is recorded of a range, and go on from there. Raises what `take` raises."""
         ranges, ownership, number = self._ranges, self._ownership, claimed.number
         run = ranges.run
-        taken: Taken = await ranges.outliving(
-            take, run, ranges.session, ownership.worker, claimed, ownership.is_current
-        )
+        taken: Taken = await ranges.outliving(take, run, ranges.session, ownership.worker, claimed)
         found = taken.progress
         ranges.note_records(number, [*found.open, *taken.charges])
         if taken.journal is not None:
@@ -56,7 +59,7 @@ class OwnedRanges:
             self._spending.know(found.asks)
             self.on_asks(found.asks)
         indexes = (index for index in partitions_of(run.manifest, number) if index not in found.committed)
-        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._named]
+        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._queue_of]
         if self._limit is not None:
             due = [each for each in due if lacking(run, each, self._limit, found.recorded)]
         return ClaimedRange(number, tuple(due))
