@@ -80,6 +80,7 @@ def sources(
     indexes: Sequence[int],
     last: Session | None,
     files: Sequence[JournalFile] | None = None,
+    *,
     bounds: Mapping[str, int] | None = None,
 ) -> list[Source]:
     """The files whose records of these partitions of one range count, in the order in which they count.
@@ -97,7 +98,7 @@ def sources(
             found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
     files = journals.all(manifest.range_of(indexes[0])) if files is None else files
     if bounds is None:
-        bounds = bounds_of(journals.folder, files, last) if any([file.worker for file in files]) else {}
+        bounds = bounds_of(journals.folder, files, last) if any(file.worker for file in files) else {}
     for file in files:
         counting = frozenset(index for index, first in since.items() if file.session >= first)
         if counting:
@@ -143,6 +144,14 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
             if len(some) > 1:  # workers follow each other in any order of their numbers
                 some.sort(key=_ask_of)
             yield from some
+
+
+def records_of(source: Source) -> Iterator[Record]:
+    """Every record of a file, also those that another one stands before. Raises what a `JournalReader` raises."""
+    for offset, line in source.lines():
+        record = _decode(line, source.path, offset)
+        if not isinstance(record, OpenCall):
+            yield record
 
 
 def _ask_of(entry: Entry) -> int:
