@@ -15,6 +15,7 @@ from cometbatch.commands.services import service_of
 from cometbatch.commands.session_pieces import partitions_of, policy_of
 from cometbatch.commands.session_start import Work, input_lost
 from cometbatch.commands.session_watch import moment_of, show_waiting
+from cometbatch.commands.targets import row_makers
 from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.errors import InputError, InputLostError
@@ -33,9 +34,11 @@ async def send_calls(work: Work) -> Stop | None:
     """
     start, run, shown = work.start, work.run, work.shown
     checked, observers = start.checked, start.options.observers
-    partitions, images = partitions_of(
+    asked = row_makers(checked, run.manifest.targets, run.manifest.slices)
+    partitions = partitions_of(
         checked,
         run,
+        asked,
         work.session.number,
         slots=work.slots,
         limit=work.limit,
@@ -50,7 +53,7 @@ async def send_calls(work: Work) -> Stop | None:
     def watched(runner: Runner) -> Iterator[Callable[[], object]]:
         nonlocal showing
         waiting = show_waiting(
-            runner, shown, run.manifest.token_cap, observers, slowest_sync_s=lambda: partitions.slowest_sync_s
+            runner, shown, run.manifest.token_cap, observers, slowest_sync_s=lambda: partitions.group_commit.slowest_s
         )
         showing = asyncio.create_task(waiting)
         try:
@@ -62,7 +65,7 @@ async def send_calls(work: Work) -> Stop | None:
     try:
         async with (
             sent_once(checked.job, run, partitions) as twins,
-            sending_images(work.transport.send, images) as send,
+            sending_images(work.transport.send, asked.images) as send,
         ):
             with _budgeted(work) as budget:
                 ports = _ports(work, send, budget, twins)

@@ -2,13 +2,14 @@
 
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.looks import Looks
-from cometbatch.commands.targets import row_makers
+from cometbatch.commands.targets import RowMakers
 from cometbatch.job import Job
 from cometbatch.results.reuse import EarlierAnswers
+from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import Make
+from cometbatch.run_state.ownership import Ownership
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.run import Run
-from cometbatch.runner.images import Images
 from cometbatch.runner.ports import Policy
 
 
@@ -29,29 +30,32 @@ def policy_of(job: Job, concurrency: int) -> Policy:
 def partitions_of(
     checked: Checked,
     run: Run,
+    asked: RowMakers,
     session: int,
     *,
     slots: int,
     limit: int | None,
+    tables: Tables | None = None,
     looks: Looks | None = None,
     earlier: EarlierAnswers | None = None,
-) -> tuple[Partitions, Images | None]:
-    """The partitions that a session works on, and where the images of their prompts come from.
+    ownership: Ownership | None = None,
+) -> Partitions:
+    """The partitions that a session works on.
 
-    `session`: its number. `slots`: requests in flight at most. `limit`: of each slice, the rows below it. `looks`: what
-    looks at each row; `earlier`: answers of earlier runs.
+    `asked`: how rows become requests. `session`: its number. `slots`: requests in flight at most. `limit`: of each
+    slice, the rows below it. `tables`: what reads the input; None is its own source. `looks`: what looks at each row;
+    `earlier`: answers of earlier runs. `ownership`: one owner's claims, where several share the run.
     """
     manifest = run.manifest
-    asked = row_makers(checked, manifest.targets, manifest.slices)
     makers: list[Make] = [each.make for each in asked.makers]
     of_slices: list[Make] = [each.make for each in asked.of_slices]
     if looks is not None:
         makers = makers if manifest.has_matrix else list(map(looks.watching, makers))
         of_slices[looks.slice_number] = looks.watching(of_slices[looks.slice_number])
-    partitions = Partitions(
+    return Partitions(
         run,
         session,
-        lambda wanted: checked.source.tables(manifest.input, wanted),
+        (lambda wanted: checked.source.tables(manifest.input, wanted)) if tables is None else tables,
         makers,
         asked.columns,
         slots=slots,
@@ -61,5 +65,5 @@ def partitions_of(
         reads_files=asked.reads_files,
         further=checked.answers,
         take=None if earlier is None else earlier.take,
+        ownership=ownership,
     )
-    return partitions, asked.images
