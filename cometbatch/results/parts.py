@@ -41,12 +41,18 @@ QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
 
 
 class PartInfo(Struct, frozen=True):
-    """What a part says of itself. `round`: of `--retry`, in which the partition was answered; 0 is the first."""
+    """What a part says of itself. `round`: of `--retry`, in which the partition was answered; 0 is the first.
+
+    `owners`: of a part that a worker made, the workers of its own session ("3-2") whose records are in it, the maker
+    included; all journals of earlier sessions that count are in it, too. UNSET where a session alone on its run made
+    it: then all of them are.
+    """
 
     run_id: str
     partition: Partition
     tally: Tally
     round: int = 0
+    owners: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 def write_part(
