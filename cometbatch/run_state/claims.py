@@ -101,12 +101,13 @@ class Claims:
             self._closing.set()
             self._closing = asyncio.Event()
 
-    async def aclose(self) -> None:
-        """Claim nothing more."""
+    def cancelled(self) -> list[asyncio.Task[None]]:
+        """Claim nothing more; returns what is under way still, which ends soon."""
         self._is_over = True
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        if self._asking is None:
+            return []
+        self._asking.cancel()
+        return [self._asking]
 
 
 class _Todo(Iterator[tuple[int, Sequence[Partition]]]):

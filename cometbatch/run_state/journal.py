@@ -101,8 +101,10 @@ class Journal:
         self._noted = 0  # bytes that the last note in the file speaks of
         self._is_named = False  # whether the file's name survives a power cut
         self._syncing = threading.Lock()
+        first = msgspec.json.encode(header)
+        self.records_at = len(first) + LINE_EXTRA_BYTES  # bytes of the header's line
         try:
-            self._write([msgspec.json.encode(header), *records])
+            self._write([first, *records])
         except CheckpointError:
             self._file.close()
             raise

@@ -1,6 +1,6 @@
 """The folder of a run's journals: which file holds what, and what of it counts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,6 +11,11 @@ from cometbatch.run_state.journal import Header, Journal, JournalReader
 from cometbatch.run_state.names import JOURNAL, KEPT, index_in, name_of, owner_name
 from cometbatch.run_state.sessions import Session
 from cometbatch.store import local
+
+
+def journal_name(range_: int, session: int, worker: int = 0) -> str:
+    """The name of a range's journal."""
+    return f"{name_of(range_)}.{owner_name(session, worker)}.jsonl"
 
 
 class JournalFile(Struct, frozen=True, order=True):
@@ -69,13 +74,22 @@ class JournalFiles:
             if not keep(file):
                 local.remove(self.folder / file.name)
 
-    def begin(self, run_id: str, range_: int, session: int, worker: int = 0) -> Journal:
-        """A new journal, of the session that runs, or of a worker of it.
+    def begin(
+        self,
+        run_id: str,
+        range_: int,
+        session: int,
+        worker: int = 0,
+        earlier: dict[str, int] | None = None,
+        records: Sequence[bytes] = (),
+    ) -> Journal:
+        """A new journal, of the session that runs, or of a worker of it, with these records.
 
-        Raises `CheckpointError` where the disk won't have it.
+        `earlier`: how many bytes count of the journals that it goes on from. Raises `CheckpointError` where the disk
+        won't have it.
         """
-        path = self.folder / f"{name_of(range_)}.{owner_name(session, worker)}.jsonl"
-        return Journal(path, Header(run_id, range_, session))
+        path = self.folder / journal_name(range_, session, worker)
+        return Journal(path, Header(run_id, range_, session, earlier or {}), records)
 
     def read(self, file: JournalFile, run_id: str, last: Session | None, bound: int | None = None) -> JournalReader:
         """A reader of what counts in a journal. `bound`: of its bytes, where another worker went on from there."""

@@ -155,6 +155,14 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
             yield from some
 
 
+def records_of(source: Source) -> Iterator[Record]:
+    """Every record of a file, also those that another one stands before. Raises what a `JournalReader` raises."""
+    for offset, line in source.lines():
+        record = _decode(line, source.path, offset)
+        if not isinstance(record, OpenCall):
+            yield record
+
+
 def _ask_of(entry: Entry) -> int:
     assert isinstance(entry.record, RejectedAsk)  # noqa: S101 - it is one of a call's asks
     return entry.record.ask
