@@ -10,7 +10,7 @@ second sees no bursts.
 """
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
 from cometbatch.control.latency import Latencies
 from cometbatch.control.rate import AdaptiveRate
@@ -104,14 +104,32 @@ LAST_PROBE_S: Final = 1.0
 """Seconds between probes, at most: so the end of an outage is noticed soon enough."""
 
 
+class Rate(Protocol):
+    """How fast a window may send at most: found by itself (`AdaptiveRate`), or where all owners' refusals are known."""
+
+    per_s: float
+
+    def sent(self, now: float, *, is_binding: bool) -> None:
+        """A request leaves; `is_binding`: this rate is what it had waited for."""
+
+    def refused(self, sending_per_s: float) -> None:
+        """A request did not pass; `sending_per_s`: how fast requests were sent of late."""
+
+    def outage_began(self, now: float) -> None:
+        """Nothing passes any more."""
+
+    def outage_ended(self, now: float) -> None:
+        """Something passes again."""
+
+
 class ConcurrencyWindow:
     """One run's window and rate. All times are seconds on one clock that never goes back; `ceiling` is never passed."""
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, rate: Rate | None = None) -> None:
         self._ceiling = float(ceiling)
         self._window = min(START, self._ceiling)
         self._threshold = self._ceiling
-        self.rate = AdaptiveRate()
+        self.rate: Rate = AdaptiveRate() if rate is None else rate
         self._latencies = Latencies()
         self._next_send = -math.inf
         self._spacing_s = START_SPACING_S
@@ -140,6 +158,19 @@ class ConcurrencyWindow:
     def is_probing(self) -> bool:
         """Whether nothing answers at present."""
         return self._probe_wait > 0
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """So many requests may be in flight at most from now on."""
+        if self._threshold >= self._ceiling:
+            self._threshold = float(ceiling)
+        self._ceiling = float(ceiling)
+        self._window = min(self._window, self._ceiling)
+
+    def others_answered(self, now: float) -> None:
+        """Somebody else is answered: where that tells that an outage is over, it is over here."""
+        if self.is_probing and self._is_well_again(now, self._latencies.mean or 0.0):
+            self._failures = _Failures()
+            self._end_probing(now)
 
     def wait_s(self, now: float, in_flight: int) -> float:
         """Seconds until one more request may leave, should nothing else happen; infinite where a slot must free up."""
