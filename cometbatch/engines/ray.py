@@ -23,7 +23,8 @@ from cometbatch.control.coordination import messages
 from cometbatch.control.coordination.coordinator import Coordinator
 from cometbatch.control.coordination.messages import Drive, Driven, Reply, Request
 from cometbatch.control.coordination.settings import Settings
-from cometbatch.engines.hosting import Host, clock
+from cometbatch.engines.clock import clock
+from cometbatch.engines.hosting import Host
 from cometbatch.engines.line import Line, LineClosedError, LineError
 from cometbatch.engines.ray_cluster import CPUS, Cluster, loaded_ray
 from cometbatch.errors import CometbatchError, UsageError
@@ -32,7 +33,8 @@ from cometbatch.version import VERSION
 
 PLACE_S: Final = 10.0  # seconds after which it is said that a worker has no place yet
 NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has found a place
-ANSWER_S: Final = 5.0  # seconds to wait for the coordinator's answer; it holds none back for longer than a lease
+ANSWER_S: Final = 5.0  # seconds that an owner waits for an answer, which comes within a lease's length
+DRIVEN_S: Final = 2.0  # seconds that the driver waits for an answer, before it says its word again
 SILENCE_S: Final = 30  # seconds without an answer of the coordinator, after which a worker ends its process
 CHUNK_BYTES: Final = 64 << 10  # of an argument: Ray puts one above 100 KB into its object store, which may go to disk
 
@@ -54,7 +56,9 @@ class _CoordinatorActor:
     def __init__(self, settings: Settings, ranges: Sequence[int], grants: str) -> None:
         file, lines = Path(grants), None
         if loaded_ray().get_runtime_context().was_current_actor_reconstructed:
-            lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+            with file.open("ab") as end:
+                end.write(b"\n")  # after a line that was cut short, if one was
+            lines = file.read_bytes().splitlines()
         self._host = Host(Coordinator(settings, ranges, tallies.add, lines=lines), clock, grants_file=file)
 
     async def ask(self, content: bytes) -> bytes:
@@ -114,7 +118,7 @@ class RayLine:
 
     async def ask(self, request: Request) -> Reply:
         """Send a message and return its answer. Raises `LineError`, `LineClosedError`."""
-        content = await _answer(self._coordinator.ask.remote(messages.encode(request)))
+        content = await _answer(self._coordinator.ask.remote(messages.encode(request)), ANSWER_S)
         self._heard()
         return messages.decode_reply(content)
 
@@ -127,14 +131,14 @@ class RayDriverLine:
 
     async def drive(self, word: Drive) -> Driven:
         """Send the driver's word and return how the session goes. Raises `LineError`, `LineClosedError`."""
-        content = await _answer(self._coordinator.drive.remote(messages.encode(word)))
+        content = await _answer(self._coordinator.drive.remote(messages.encode(word)), DRIVEN_S)
         return msgspec.msgpack.decode(content, type=Driven)
 
 
-async def _answer(call: Any) -> bytes:
+async def _answer(call: Any, limit_s: float) -> bytes:
     errors = loaded_ray().exceptions
     try:
-        content: bytes = await asyncio.wait_for(asyncio.wrap_future(call.future()), ANSWER_S)
+        content: bytes = await asyncio.wait_for(asyncio.wrap_future(call.future()), limit_s)
     except errors.ActorDiedError as error:
         raise LineClosedError("the coordinator's process has ended, and no other takes its place") from error
     except (errors.RayError, TimeoutError) as error:

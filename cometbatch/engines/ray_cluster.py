@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cometbatch.errors import UsageError
+from cometbatch.records import KEY_SHAPE
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of our own."""
@@ -71,15 +72,22 @@ class Cluster:
             else:
                 with _handling_kept():
                     loaded_ray().init(address=address, **USUAL)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except BaseException as error:
             self.close()
+            if not isinstance(error, Exception):
+                raise
             raise UsageError(f"The Ray cluster at {address} can't be reached or started: {error}") from error
 
     def _start(self, workers: int, withheld: Collection[str]) -> None:
         self._folder = _short_folder()
         token = Path(self._folder, "token")
         token.write_text(_token())
-        changes = {**dict.fromkeys((*withheld, *NOT_OURS)), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        keys = [name for name, value in os.environ.items() if KEY_SHAPE.search(value)]
+        changes = {
+            **dict.fromkeys((*keys, *withheld, *NOT_OURS)),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        }
         with _handling_kept(), _environment(changes):  # Ray reads some of them as it is loaded
             loaded_ray().init(
                 address=LOCAL,
