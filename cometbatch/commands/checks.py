@@ -87,7 +87,10 @@ def _refuse_unfinished(opened: AnySource) -> None:
 
 
 def fitted_to(job: Job, opened: AnySource) -> Checked:
-    """The job with its input, without its scores. Raises `UsageError` where a template or the id needs a column that is not there."""
+    """The job with its input, without its scores.
+
+    Raises `UsageError` where a template or the id needs a column that is not there.
+    """
     if job.images.fetch and proxy_in_the_way():
         raise UsageError(
             "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "

@@ -4,10 +4,11 @@ What the driver has checked is not checked again, and no line of the input is re
 """
 
 import asyncio
+import contextlib
+import functools
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,25 +18,27 @@ from cometbatch.commands.assignment import Assignment
 from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import fitted_to
 from cometbatch.commands.clock import now
+from cometbatch.commands.observers import Observers
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.services import service_of
 from cometbatch.commands.session_pieces import partitions_of, policy_of
 from cometbatch.commands.session_start import input_lost
-from cometbatch.commands.targets import row_makers
+from cometbatch.commands.targets import RowMakers, row_makers
 from cometbatch.control.coordination.messages import Leave
-from cometbatch.engines.clock import clock as boot_clock
+from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineError
 from cometbatch.engines.owner import run_owner
 from cometbatch.engines.session import Ports
 from cometbatch.errors import InputError, InputLostError
 from cometbatch.input.staging import open_staged
 from cometbatch.job.batch_lines import open_table
+from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.records import Partition
 from cometbatch.run_state.directory import MANIFEST, RunDirectory
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.manifest import decode_manifest
-from cometbatch.run_state.ownership import LostOwnerError, Ownership
+from cometbatch.run_state.ownership import Ownership
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run
@@ -44,9 +47,9 @@ from cometbatch.transport import Transport
 
 
 async def carry_assigned(content: bytes, line: Line) -> None:
-    """The same as `carry` of a pickled assignment, on this machine's clock. Raises nothing: it tells the coordinator."""
-    with suppress(Exception):
-        await carry(pickle.loads(content), line, boot_clock)  # noqa: S301 - from the driver's process
+    """The same as `carry` of a pickled assignment, on this machine's clock. Raises nothing: the coordinator knows."""
+    with contextlib.suppress(Exception):
+        await carry(pickle.loads(content), line, lease_clock)  # noqa: S301 - from the driver's process
 
 
 async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) -> None:
@@ -54,13 +57,15 @@ async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) 
 
     `clock`: seconds, counted also while the machine sleeps. What goes wrong is told to the coordinator, then raised.
     """
-    try:
-        prepared = await asyncio.to_thread(_prepared, assignment)
-    except Exception as error:
-        with suppress(LineError):
-            await line.ask(Leave(assignment.owner, error=(type(error).__name__, str(error))))
-        raise
-    await prepared.carry_out(line, clock)
+    with contextlib.ExitStack() as stack:
+        try:
+            prepared = await asyncio.to_thread(_prepared, assignment)
+            slots = stack.enter_context(prepared.slots())
+        except Exception as error:
+            with contextlib.suppress(LineError):
+                await line.ask(Leave(assignment.owner, error=(type(error).__name__, str(error))))
+            raise
+        await prepared.carry_out(line, clock, slots)
 
 
 class _Prepared(Struct, frozen=True):
@@ -69,53 +74,58 @@ class _Prepared(Struct, frozen=True):
     assignment: Assignment
     checked: Checked
     run: Run
+    asked: RowMakers
+    transport: Transport
 
-    async def carry_out(self, line: Line, clock: Callable[[], float]) -> None:
-        """Send what the coordinator gives to this owner, over connections of its own. Raises as `run_owner` does."""
-        assignment, checked, run = self.assignment, self.checked, self.run
-        job, manifest = checked.job, run.manifest
-        asked = row_makers(checked, manifest.targets, manifest.slices)
-        concurrency = job.limits.concurrency
+    @contextlib.contextmanager
+    def slots(self) -> Iterator[int]:
+        """How many requests this process may have in flight at most. Raises `UsageError` where it may not have any."""
+        manifest, concurrency = self.run.manifest, self.checked.job.limits.concurrency
         with fitted(concurrency, manifest.partition_rows, len(manifest.queues())) as (slots, connections, _):
-            transport = Transport.reaching(assignment.access)
-            transport.limit_connections(connections)
+            self.transport.limit_connections(connections)
+            yield slots
 
-            def opened(ownership: Ownership) -> tuple[Partitions, InFlightMarks]:
-                share = min(slots, -(-concurrency // assignment.workers))
-                session = assignment.session.number
-                partitions = partitions_of(
-                    checked,
-                    run,
-                    asked,
-                    session,
-                    slots=share,
-                    limit=assignment.limit,
-                    tables=self._tables,
-                    ownership=ownership,
+    async def carry_out(self, line: Line, clock: Callable[[], float], slots: int) -> None:
+        """Send what the coordinator gives to this owner, over connections of its own. Raises as `run_owner` does."""
+        assignment, job, transport = self.assignment, self.checked.job, self.transport
+        try:
+            async with sending_images(transport.send, self.asked.images) as send:
+                ports = Ports(
+                    service=service_of(self.checked, self.run, transport, send),
+                    policy=policy_of(job, slots),
+                    limits=LeasedLimits(clock),
+                    observer=Observers(),
+                    now=now,
+                    jitter=random.random,
+                    queues=assignment.queues,
                 )
-                marks = run.directory.new_marks(manifest.run_id, session, 2 * slots, assignment.owner)
-                return partitions, marks
+                await run_owner(
+                    assignment.owner,
+                    line,
+                    functools.partial(self._opened, slots),
+                    ports,
+                    concurrency=job.limits.concurrency,
+                    tells_outcomes=assignment.tells_outcomes,
+                    clock=clock,
+                )
+        finally:
+            await transport.aclose()
 
-            try:
-                async with sending_images(transport.send, asked.images) as send:
-                    ports = OwnerPorts(
-                        service=service_of(checked, run, transport, send),
-                        policy=policy_of(job, slots),
-                        now=now,
-                        jitter=random.random,
-                        queues=assignment.queues,
-                    )
-                    await run_owner(
-                        assignment.owner,
-                        line,
-                        clock,
-                        ports,
-                        opened,
-                        concurrency=concurrency,
-                        tells_outcomes=assignment.tells_outcomes,
-                    )
-            finally:
-                await transport.aclose()
+    def _opened(self, slots: int, ownership: Ownership) -> tuple[Partitions, InFlightMarks]:
+        """What the owner works on. It has as many ranges open as its share of all requests in flight needs."""
+        assignment, run = self.assignment, self.run
+        share, session = -(-self.checked.job.limits.concurrency // assignment.workers), assignment.session.number
+        partitions = partitions_of(
+            self.checked,
+            run,
+            self.asked,
+            session,
+            slots=min(slots, share),
+            limit=assignment.limit,
+            tables=self._tables,
+            ownership=ownership,
+        )
+        return partitions, run.directory.new_marks(run.manifest.run_id, session, 2 * slots, assignment.owner)
 
     def _tables(self, wanted: Iterable[Partition]) -> Iterator[pa.Table]:
         """The rows of partitions, one by one. Raises `InputLostError` where the input changed meanwhile."""
@@ -132,8 +142,11 @@ def _prepared(assignment: Assignment) -> _Prepared:
     job, content = assignment.job, directory.read_manifest()
     opened = open_table(job) if assignment.staged is None else open_staged(Path(assignment.staged))
     manifest = decode_manifest(content or b"", str(directory.path / MANIFEST))
+    checked = fitted_to(job, opened)
+    asked = row_makers(checked, manifest.targets, manifest.slices)
     progress = Progress(by_slice=assignment.records, last=assignment.session)
-    return _Prepared(assignment, fitted_to(job, opened), Run(directory, manifest, progress, Path(assignment.result)))
+    run = Run(directory, manifest, progress, Path(assignment.result))
+    return _Prepared(assignment, checked, run, asked, Transport.reaching(assignment.access))
 
 
 def _path(text: str | None) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from cometbatch.commands.owner_session import carry
 from cometbatch.engines import event_loop
-from cometbatch.engines.clock import clock
+from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import LineClosedError
 from cometbatch.engines.local_workers import Handed, SocketLine, command_of, remove_folder, take_over
 
@@ -41,7 +41,7 @@ async def _work(handed: Handed) -> int:
         line = await SocketLine.connect(handed.path, handed.token)
     except LineClosedError:
         return ORPHANED
-    working = asyncio.create_task(carry(pickle.loads(handed.content), line, clock))  # noqa: S301 - from our parent
+    working = asyncio.create_task(carry(pickle.loads(handed.content), line, lease_clock))  # noqa: S301 - from our parent
     orphaned = asyncio.create_task(_orphaned(line))
     try:
         await asyncio.wait({working, orphaned}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from cometbatch.run_state.journal import Header, read_header
+from cometbatch.run_state.journal import read_header
 from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.sessions import Session
 
@@ -33,10 +33,8 @@ def bounds_of(folder: Path, files: Iterable[JournalFile], last: Session | None) 
 
 def _bounds_among(folder: Path, files: Iterable[JournalFile]) -> dict[str, int]:
     """Each owner names all that had the range before it, so the newest names the most of them."""
-    headers: list[tuple[str, Header, int]] = []
-    for file in files:
-        if (header := read_header(folder / file.name)) is not None:
-            headers.append((file.name, *header))
+    begun = ((file.name, read_header(folder / file.name)) for file in files)
+    headers = [(name, *header) for name, header in begun if header is not None]
     found: dict[str, int] = {}
     for name, told, size in sorted(headers, key=lambda each: len(each[1].earlier), reverse=True):
         if size <= found.get(name, math.inf):

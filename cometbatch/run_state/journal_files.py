@@ -80,6 +80,7 @@ class JournalFiles:
         range_: int,
         session: int,
         worker: int = 0,
+        *,
         earlier: dict[str, int] | None = None,
         records: Sequence[bytes] = (),
     ) -> Journal:

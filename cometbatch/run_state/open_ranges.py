@@ -95,7 +95,8 @@ class OpenRanges:
         journal = self._closed.pop(number, None)
         if journal is None:
             journals, run_id = self._run.directory.journals, self._run.manifest.run_id
-            return journals.begin(run_id, number, self._session, self._worker, self._gone_on_from.get(number))
+            earlier = self._gone_on_from.get(number)
+            return journals.begin(run_id, number, self._session, self._worker, earlier=earlier)
         journal.reopen()
         return journal
 

@@ -27,6 +27,7 @@ class OwnedRanges:
         session: int,
         ownership: Ownership,
         ranges: OpenRanges,
+        *,
         queues: Sequence[Sequence[int]],
         limit: int | None,
     ) -> None:

@@ -24,9 +24,7 @@ RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next 
 class PartWriter:
     """Makes parts of open partitions, in a thread. `committer`: where several owners work on the run."""
 
-    def __init__(
-        self, run: Run, further: columns.Further | None = None, committer: Committer | None = None
-    ) -> None:
+    def __init__(self, run: Run, further: columns.Further | None = None, committer: Committer | None = None) -> None:
         self._run = run
         self._further = further
         self._committer = committer
@@ -79,9 +77,7 @@ class PartWriter:
             run.directory.commit_part(index, write)
             return
         told = run.manifest.run_id, index
-        committer.commit(
-            opened, write, lambda: CommittedPart(*told, 0, tally, sum=sum_, round=round_, owners=owners)
-        )
+        committer.commit(opened, write, lambda: CommittedPart(*told, 0, tally, sum=sum_, round=round_, owners=owners))
 
     def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
         """The columns of a part in which to look for repetitions: of one that is to be merged, the long texts alone.

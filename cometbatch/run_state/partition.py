@@ -68,7 +68,11 @@ class Partitions:
         together = [run.manifest.active] if queues is None else queues
         worker = 0 if ownership is None else ownership.worker
         self._ranges = OpenRanges(run, session, tables, worker)
-        self.owned = None if ownership is None else OwnedRanges(run, session, ownership, self._ranges, together, limit)
+        self.owned = (
+            None
+            if ownership is None
+            else OwnedRanges(run, session, ownership, self._ranges, queues=together, limit=limit)
+        )
         self._maker = CallMaker(
             run.manifest,
             makers,
@@ -240,7 +244,7 @@ class Partitions:
         bounds, listed = journal.header.earlier, run.directory.journals.all(range_.number)
         earlier = [file for file in listed if file.session < self._session or file.name in bounds]
         indexes = [each.index for each in partitions]
-        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier, bounds)
+        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier, bounds=bounds)
         records = replayed(manifest, indexes, files, journal, self._kept)
         found = []
         for each in partitions:

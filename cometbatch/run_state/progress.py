@@ -372,6 +372,7 @@ def look_at_range(
     last: Session | None,
     number: int,
     files: Sequence[JournalFile],
+    *,
     wanted: Collection[Attempt] = (),
 ) -> RangeProgress:
     """What is recorded of a range of which nobody else writes any more. `files`: the journals that count.

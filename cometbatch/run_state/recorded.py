@@ -90,6 +90,7 @@ def sources(
     indexes: Sequence[int],
     last: Session | None,
     files: Sequence[JournalFile] | None = None,
+    *,
     bounds: Mapping[str, int] | None = None,
 ) -> list[Source]:
     """The files whose records of these partitions of one range count, in the order in which they count.
@@ -107,7 +108,7 @@ def sources(
             found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
     files = journals.all(manifest.range_of(indexes[0])) if files is None else files
     if bounds is None:
-        bounds = bounds_of(journals.folder, files, last) if any([file.worker for file in files]) else {}
+        bounds = bounds_of(journals.folder, files, last) if any(file.worker for file in files) else {}
     for file in files:
         counting = frozenset(index for index, first in since.items() if file.session >= first)
         if counting:

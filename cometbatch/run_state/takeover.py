@@ -6,13 +6,15 @@ counts for nothing. So whichever of several owners dies when, each outcome that 
 that may be billed is in the bill once.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
 from msgspec import Struct
 
+from cometbatch.money.exact import EXACT
 from cometbatch.records import PossibleCharge, Record
 from cometbatch.results import codec
 from cometbatch.run_state import recorded
@@ -60,11 +62,11 @@ def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Call
     if not claimed.earlier:
         return Taken(look_at_range(directory, manifest, last, number, files))
     marks = _marks(run, session, claimed, files)  # first: what is recorded meanwhile settles its mark
-    for file in files:
+    wanted = [attempt_of(session, earlier, mark) for earlier, mark in marks]
+    progress = look_at_range(directory, manifest, last, number, files, wanted=wanted)
+    for file in files:  # what was measured is not lost to a power cut from here on
         if file.session == session:
             local.sync(directory.journals.folder / file.name)
-    wanted = [attempt_of(session, earlier, mark) for earlier, mark in marks]
-    progress = look_at_range(directory, manifest, last, number, files, wanted)
     names = [journal_name(number, session, earlier) for earlier in claimed.earlier]
     bounds = {name: progress.whole.get(name, 0) for name in names}
     moment = datetime.now(UTC)
@@ -76,8 +78,15 @@ def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Call
         if manifest.partition_of(mark.ordinal) not in progress.committed
         and attempt_of(session, earlier, mark) not in progress.settled
     ]
-    spent = _spent(run, session, claimed, files, progress, bounds, charges)
-    if len(progress.committed) == len(partitions_of(manifest, number)):
+    spent = dict.fromkeys(claimed.earlier, NOTHING)
+    open_ones = [index for index in partitions_of(manifest, number) if index not in progress.committed]
+    if open_ones:
+        sources = recorded.sources(directory, manifest, open_ones, last, files, bounds=bounds)
+        for owner, amount in itertools.chain(
+            _booked(sources, session, claimed), ((each.owner, each.max_cost_usd) for each in charges)
+        ):
+            spent[owner] = EXACT.add(spent.get(owner, NOTHING), amount or NOTHING)
+    else:
         return Taken(progress, spent=spent)
     by_partition: dict[int, list[PossibleCharge]] = {}
     for charge in charges:
@@ -86,7 +95,7 @@ def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Call
     if not is_current():
         raise LostOwnerError(f"range {number} is another's by now")
     lines = [line for some in encoded.values() for line in some]
-    journal = directory.journals.begin(manifest.run_id, number, session, worker, bounds, lines)
+    journal = directory.journals.begin(manifest.run_id, number, session, worker, earlier=bounds, records=lines)
     try:
         journal.sync()
     finally:
@@ -119,36 +128,18 @@ def _marks(run: Run, session: int, claimed: Claimed, files: Iterable[JournalFile
             marks = (mark for mark in read_marks(path, run.manifest.run_id) if mark.is_whole)
             of_range = run.manifest.range_of
             found += [
-                (worker, mark)
-                for mark in marks
-                if of_range(run.manifest.partition_of(mark.ordinal)) == claimed.number
+                (worker, mark) for mark in marks if of_range(run.manifest.partition_of(mark.ordinal)) == claimed.number
             ]
     return found
 
 
-def _spent(
-    run: Run,
-    session: int,
-    claimed: Claimed,
-    files: Sequence[JournalFile],
-    progress: RangeProgress,
-    bounds: Mapping[str, int],
-    charges: Iterable[PossibleCharge],
-) -> dict[int, Decimal]:
-    """What each earlier owner had booked in partitions without a part, its marks at their most."""
-    found = dict.fromkeys(claimed.earlier, NOTHING)
-    indexes = [each for each in partitions_of(run.manifest, claimed.number) if each not in progress.committed]
-    if indexes:
-        sources = recorded.sources(run.directory, run.manifest, indexes, run.progress.last, files, bounds)
-        order = {worker: place for place, worker in enumerate(claimed.earlier)}
-        sources.sort(key=lambda source: (source.session, order.get(source.worker, -1)))
-        spending = Spending()
-        for source in sources:
-            for record in recorded.records_of(source):
-                amount = spending.added(record) or NOTHING
-                owner = record.owner if isinstance(record, PossibleCharge) and record.owner else source.worker
-                if source.session == session:
-                    found[owner] = found.get(owner, NOTHING) + amount
-    for charge in charges:
-        found[charge.owner] += charge.max_cost_usd or NOTHING
-    return {worker: found[worker] for worker in claimed.earlier}
+def _booked(sources: Iterable[recorded.Source], session: int, claimed: Claimed) -> Iterator[tuple[int, Decimal | None]]:
+    """What each record of the earlier owners adds, with whose it is; they follow each other as they had the range."""
+    places = {worker: place for place, worker in enumerate(claimed.earlier)}
+    spending = Spending()
+    for source in sorted(sources, key=lambda source: (source.session, places.get(source.worker, -1))):
+        for record in recorded.records_of(source):
+            amount = spending.added(record)
+            if source.session == session:
+                is_others = isinstance(record, PossibleCharge) and record.owner
+                yield (record.owner if isinstance(record, PossibleCharge) and is_others else source.worker), amount

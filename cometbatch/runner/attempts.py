@@ -59,6 +59,7 @@ class Attempts:
         self._account = shared.account
         self._window = window
         self._observer = shared.observer
+        self._max_wait_s = shared.policy.max_wait_s
         self._stop = stop
         self._end = end
         self._stop_all = shared.stop
@@ -142,7 +143,7 @@ class Attempts:
                 self._books.leave(call)
             else:
                 self._observer.retried()
-                is_long = is_asked and patience.is_long(wait_s)
+                is_long = is_asked and wait_s > self._max_wait_s  # then it keeps no others from being read
                 self._sender.backlog.put(call, now + wait_s, is_asked=is_asked, is_long=is_long)
 
     def _tell_window(self, verdict: Retry, now: float, started: float) -> None:

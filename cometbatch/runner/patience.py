@@ -182,10 +182,6 @@ class Patience:
         self._observer.asked_to_slow_down(asked_s)
         return True
 
-    def is_long(self, wait_s: float) -> bool:
-        """Whether a call that waits so long must not keep others from being read."""
-        return wait_s > self._policy.max_wait_s
-
     def is_left(self, call: OpenCall, due: float) -> bool:
         """Whether the call is not waited for: the wait that the service asked for ends after its `max_row_s`."""
         if due - call.began <= self._policy.max_row_s:

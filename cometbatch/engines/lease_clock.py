@@ -4,7 +4,7 @@ import sys
 import time
 
 
-def clock() -> float:
+def lease_clock() -> float:
     """Seconds since some moment, the time in which the machine is suspended included where the system tells it.
 
     A lease must not outlive a machine's sleep: on Linux `CLOCK_BOOTTIME` counts it; elsewhere the monotonic clock has
