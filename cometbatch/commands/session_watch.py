@@ -8,7 +8,7 @@ from typing import Protocol
 from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
-from cometbatch.run_state.partition import SLOW_SYNC_S
+from cometbatch.run_state.group_commit import SLOW_SYNC_S
 from cometbatch.runner.ports import Pace
 
 WAITING_SHOWN_EVERY_S = 1.0
