@@ -23,8 +23,8 @@ from cometbatch.control.coordination import messages
 from cometbatch.control.coordination.coordinator import Coordinator
 from cometbatch.control.coordination.messages import Drive, Driven, Reply, Request
 from cometbatch.control.coordination.settings import Settings
-from cometbatch.engines.clock import clock
 from cometbatch.engines.hosting import Host
+from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineClosedError, LineError
 from cometbatch.engines.ray_cluster import CPUS, Cluster, loaded_ray
 from cometbatch.errors import CometbatchError, UsageError
@@ -56,10 +56,8 @@ class _CoordinatorActor:
     def __init__(self, settings: Settings, ranges: Sequence[int], grants: str) -> None:
         file, lines = Path(grants), None
         if loaded_ray().get_runtime_context().was_current_actor_reconstructed:
-            with file.open("ab") as end:
-                end.write(b"\n")  # after a line that was cut short, if one was
-            lines = file.read_bytes().splitlines()
-        self._host = Host(Coordinator(settings, ranges, tallies.add, lines=lines), clock, grants_file=file)
+            lines = file.read_bytes().splitlines() if file.exists() else []
+        self._host = Host(Coordinator(settings, ranges, tallies.add, lines=lines), lease_clock, grants_file=file)
 
     async def ask(self, content: bytes) -> bytes:
         """Answer an owner; nothing where that fails: Ray would show an error, with whatever it quotes."""
