@@ -77,6 +77,7 @@ class Cluster:
             if not isinstance(error, Exception):
                 raise
             raise UsageError(f"The Ray cluster at {address} can't be reached or started: {error}") from error
+        _print_nothing()
 
     def _start(self, workers: int, withheld: Collection[str]) -> None:
         self._folder = _short_folder()
@@ -122,6 +123,11 @@ def _short_folder() -> str:
         Path(folder).rmdir()
         folder = tempfile.mkdtemp(prefix="cometbatch-", dir="/tmp")
     return folder
+
+
+def _print_nothing() -> None:
+    """Keep off stdout what Ray says of processes that have ended, in spite of `log_to_driver`: a summary goes there."""
+    loaded_ray()._private.worker._worker_logs_enabled = False  # noqa: SLF001 - there is no other way
 
 
 @contextlib.contextmanager
