@@ -37,7 +37,7 @@ LOCAL_ENGINE: Final = "workers"
 """What the lock calls processes of this machine."""
 
 
-async def send_calls(work: Work, owners: Owners) -> Stop | None:
+async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
     """Bring the missing calls to their outcomes by owners; returns why that ended before the last of them.
 
     Raises what ended the work of an owner, as it is raised in one process.
