@@ -32,7 +32,6 @@ class OwnedRanges:
         self._ownership = ownership
         self._ranges = ranges
         self._limit = limit
-        self._named = frozenset(each for slices in queues for each in slices)
         self._queue_of = {each: number for number, slices in enumerate(queues) for each in slices}
         self._charges: dict[int, Lines] = {}  # in this owner's own journals, of partitions that are not open yet
         self._spending = Spending()
