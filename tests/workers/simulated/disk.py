@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 
+from cometbatch.run_state import journal
 from cometbatch.store import local
 from tests.workers.simulated.world import World
 
@@ -82,6 +84,7 @@ class SimulatedDisk:
                 inner.setattr(os, name, self._asking("sync", getattr(os, name)))
             inner.setattr(os, "pwrite", self._asking("mark", os.pwrite))
             inner.setattr(local, "_WritingThread", self._thread_class())
+            inner.setattr(journal, "threading", SimpleNamespace(Lock=lambda: _Lock(self._world)))
             yield
 
     def _asking(self, kind: str, step: Callable[..., T]) -> Callable[..., T]:
@@ -131,6 +134,23 @@ class SimulatedDisk:
                 self.shutdown()
 
         return SimulatedThread
+
+
+class _Lock:
+    """A lock between threads of a process: who waits for it lets the others go on."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._is_held = False
+
+    def __enter__(self) -> None:
+        while self._is_held:
+            if not self._world.strands.pause(0.0001) and (process := self._world.current) is not None:
+                process.finish_threads()
+        self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_held = False
 
 
 class _Asking(io.RawIOBase):

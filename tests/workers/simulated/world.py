@@ -284,9 +284,9 @@ class Process:
         if self not in self.world.processes:
             return
         self.world.processes.remove(self)
-        self.enter(self._run_out)
         for thread in self._threads.values():
-            thread.run_out()
+            thread.run_out()  # first: it may hold what the loop waits for
+        self.enter(self._run_out)
         self.loop.close()
         for told in self.on_death:
             told()
@@ -339,6 +339,11 @@ class Process:
         self.thread_of(executor).submit(Job(self, work, future))
         return future
 
+    def finish_threads(self) -> None:
+        """What its threads have begun is done now: its loop waits for one of them."""
+        for thread in self._threads.values():
+            thread.finish_begun()
+
     def thread_of(self, executor: Executor | None) -> "Thread":
         """The thread that does the work of an executor in this process."""
         return self._threads.setdefault(id(executor), Thread(self, executor))
@@ -368,6 +373,11 @@ class Thread:
         if self._jobs:
             self._begin()
 
+    def finish_begun(self) -> None:
+        """What it does is done now."""
+        if self._jobs and self._jobs[0].is_begun:
+            self._jobs[0].finish()
+
     def wait(self) -> None:
         """For whoever joins it: all that it was told is done now."""
         while self._jobs and not self._process.is_dead:
@@ -395,6 +405,11 @@ class Job:
         """Run up to the next operation that takes time, or to the end."""
         if not self._is_over and not self._process.is_dead:
             self._process.once_it_goes(self._run)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it is neither to begin yet nor over."""
+        return self._strand is not None
 
     def finish(self) -> None:
         """Run to the end, whatever time that takes."""
