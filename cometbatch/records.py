@@ -448,7 +448,8 @@ class RejectedAsk(Struct, frozen=True, gc=False, omit_defaults=True, tag="ask", 
 class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="possible_charge", tag_field="record"):
     """Money that may have been spent beyond what the outcomes cost.
 
-    `max_cost_usd`: US dollars at most; None is unknown. `detail`: what happened, for a person.
+    `max_cost_usd`: US dollars at most; None is unknown. `detail`: what happened, for a person. `owner`: the number of
+    the worker whose mark this was, where another one found it; 0 else.
     """
 
     ordinal: int
@@ -458,6 +459,7 @@ class PossibleCharge(Struct, frozen=True, gc=False, omit_defaults=True, tag="pos
     detail: str = ""
     ask: int = 1
     attempt: int = 1
+    owner: int = 0
 
 
 Outcome: TypeAlias = Answered | Failed
@@ -515,10 +517,6 @@ class PriceBook(Struct, frozen=True):
     unread_catalog: str | None = None
 
 
-LONG_INPUT_TOKENS: Final = 200_000
-"""Input tokens of one answer above which many models have other prices; for some it is 272,000."""
-
-
 class Tally(Struct, frozen=True):
     """Counts and sums over records; `results.tallies` adds two of different calls up to the tally of all of them.
 
@@ -536,7 +534,7 @@ class Tally(Struct, frozen=True):
     `largest_cost_usd` is the cost of the row that cost most, and `row_costs` counts rows by what they cost, in steps
     (`results.tallies.cost_step`). `excluding` answers have a cost that leaves something out; `excluded` counts them by
     what that is. Of `contradictory` answers the token counts fit no reading. `long_inputs` had an input above
-    `LONG_INPUT_TOKENS`.
+    `results.tallies.LONG_INPUT_TOKENS`.
     `reused` answers were taken from earlier calls, `reused_incomplete` of them incomplete ones. They came to
     `reused_cost_usd` then, but for `reused_unpriced` of them whose cost was unknown. They count as succeeded or
     incomplete, and nowhere else: every other figure is of what this run itself asked and paid for.

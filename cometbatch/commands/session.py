@@ -56,7 +56,7 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
-from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.directory import RunDirectory, drop_caches
 from cometbatch.run_state.drift import describe_targets
 from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
@@ -68,7 +68,6 @@ from cometbatch.runner.images import Send
 from cometbatch.runner.ports import Policy, Stop
 from cometbatch.runner.turns import Runner
 from cometbatch.runner.twins import Twins
-from cometbatch.store import local
 from cometbatch.transport import Transport
 
 if TYPE_CHECKING:  # a run without scores loads nothing of them
@@ -184,7 +183,7 @@ class RunSession(Struct, frozen=True):
             cut_short = functools.partial(_cancelled, run, functools.partial(summed, earlier=earlier, told=told))
             raise error from await in_thread(self.start.files, cut_short)
         if is_finished:
-            await in_thread(self.start.files, local.remove_tree, run.directory.index)
+            await in_thread(self.start.files, drop_caches, run.directory)
             ended = await in_thread(self.start.files, _in_place, ended)
         limited = await in_thread(self.start.files, look_below, ended, self.limit)
         found = () if looks is None else tuple(words for words in looks.warnings() if words not in told)

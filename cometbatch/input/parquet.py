@@ -26,12 +26,13 @@ MIN_FILE_SIZE = 12  # bytes: a mark, the footer's length and a mark
 
 
 class ParquetLayout(Struct, frozen=True):
-    """A Parquet file whose footer has been read."""
+    """A Parquet file whose footer has been read. `verifies`: `feed`, too, compares checksums of pages."""
 
     path: pathlib.Path
     schema: pa.Schema
     warnings: tuple[str, ...]
     hint: str = ""
+    verifies: bool = False
 
     def measure(self, raw: io.BufferedReader) -> Measured:
         """Decode every page. Raises `InputError` or pyarrow's own errors at the first that can't be."""
@@ -59,7 +60,7 @@ class ParquetLayout(Struct, frozen=True):
     def feed(self, raw: io.BufferedReader, identity: Identity) -> Iterator["ParquetFeed"]:
         """Batches of about 8 MiB at most."""
         with files.refusing(self.path):
-            parquet = _parquet(raw)
+            parquet = _parquet(raw, verify=self.verifies)
         with parquet:
             yield ParquetFeed(parquet, min(MAX_BATCH_ROWS, identity.rows_within(BATCH_SIZE)))
 

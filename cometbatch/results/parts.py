@@ -41,12 +41,18 @@ QUICK: dict[str, Any] = {"compression": "lz4", "write_statistics": False}
 
 
 class PartInfo(Struct, frozen=True):
-    """What a part says of itself. `round`: of `--retry`, in which the partition was answered; 0 is the first."""
+    """What a part says of itself. `round`: of `--retry`, in which the partition was answered; 0 is the first.
+
+    `owners`: of a part that a worker made, the workers of its own session ("3-2") whose records are in it, the maker
+    included; all journals of earlier sessions that count are in it, too. UNSET where a session alone on its run made
+    it: then all of them are.
+    """
 
     run_id: str
     partition: Partition
     tally: Tally
     round: int = 0
+    owners: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 def write_part(
@@ -57,8 +63,8 @@ def write_part(
     *,
     is_result: bool = True,
     repeated: list[str] | bool = True,
-) -> None:
-    """Write one finished partition, with checksums that tell a damaged page from a good one.
+) -> str:
+    """Write one finished partition, with checksums that tell a damaged page from a good one; returns the file's sum.
 
     Each table becomes a row group, and is gone before the next is asked for. `info` is asked last. `is_result`: the
     part itself is what is asked for, so it is as small and as easy to query as the result of a run; one that is to be
@@ -74,7 +80,9 @@ def write_part(
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             del table
         stream.flush()
-        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info()), SUM_KEY: summed.sum})
+        found = summed.sum
+        writer.add_key_value_metadata({PART_KEY: msgspec.json.encode(info()), SUM_KEY: found})
+    return found.decode()
 
 
 class _Summed(io.RawIOBase):

@@ -10,14 +10,14 @@ from msgspec import Struct
 
 from cometbatch.errors import CometbatchError, UsageError
 from cometbatch.money.exact import EXACT, format_amount, format_rounded
-from cometbatch.records import LONG_INPUT_TOKENS, Fix, PoolStats, PriceBook, Tally, Usage
+from cometbatch.records import Fix, PoolStats, PriceBook, Tally, Usage
 from cometbatch.results.accepted import Accept, Accepted, judged
 from cometbatch.results.cell_summary import CellSummary, LeftOut, described_cells
 from cometbatch.results.notebook import html_of
 from cometbatch.results.reuse_counts import ReuseCounts
 from cometbatch.results.scored import Leaderboard, ScoreCounts
 from cometbatch.results.summary_words import RUN_ALL, count, described, price_source
-from cometbatch.results.tallies import median_cost
+from cometbatch.results.tallies import LONG_INPUT_TOKENS, median_cost
 
 if TYPE_CHECKING:
     import polars as pl

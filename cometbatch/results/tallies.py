@@ -11,7 +11,6 @@ from typing import Any, Final
 from cometbatch.money.exact import EXACT
 from cometbatch.records import (
     CONTRADICTION,
-    LONG_INPUT_TOKENS,
     Answered,
     Failed,
     PossibleCharge,
@@ -24,6 +23,9 @@ from cometbatch.results.columns import int64s
 
 ROUNDED_TO_USD: Final = Decimal("0.000001")  # US dollars: services round the cost of an answer to about this
 ROUNDED_SHARE: Final = Decimal("0.001")  # share of a cost: or they round it to some digits
+
+LONG_INPUT_TOKENS: Final = 200_000
+"""Input tokens of one answer above which many models have other prices; for some it is 272,000."""
 
 STEPS: Final = 16
 """Steps of a cost for each doubling of it: the middle of a step is within 3.2 % of each cost in it. A run has some

@@ -4,17 +4,22 @@ Guards: a session writes into files of its own only; existence is the commit, so
 
     manifest.json                          what the run is
     sessions/<n>.json                      session n: who, and what earlier sessions left
+    sessions/<n>-<w>.json                  worker w of it: charges that are in no part and no journal (`owner_files`)
     journal/<range>.<n>.jsonl              records of a range of calls, by session n (by a worker of it: <n>-<w>)
     journal/<partition>.kept<round>.jsonl  what a round of --retry keeps of a partition
-    in_flight.<n>                          marks of session n
+    in_flight.<n>                          marks of session n (of a worker of it: <n>-<w>)
     parts/<partition>.part                 a finished partition; of a later round: <partition>.r<round>.part
+    committed/<n>-<w>.jsonl                a line for each part that a worker committed
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
-    lock
+    input/                                 the input's rows as Parquet, for workers, while the run is not finished
+    nonce                                  what a worker reads to know that it sees this very folder
+    lock                                   who has it, and whether the last session with workers ended in order
     next/                                  a run directory without a lock: the update of this run, while it goes on
     earlier/<run id>/                      another: a run that stood here before (`succession` tells of both)
 
-A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer. With
+A data set keeps its parts as the result, named <partition>.parquet in every round; the round is in the footer. Parts of
+workers lie in parts/, and the data set's names are second names of them. With
 slices it keeps them in the run directory, and its folder holds a file for each slice (`slice_files`).
 """
 
@@ -28,19 +33,23 @@ from msgspec import Struct
 
 from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
+from cometbatch.run_state.epoch import EpochNote
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.journal_files import JournalFiles
 from cometbatch.run_state.names import (
+    COMMITTED,
     DATASET_PART,
     JOURNAL,
     KEPT,
     MARKS,
     PART,
     SESSION,
-    STAGED,
     LostFileError,
+    finals_of,
     index_in,
+    owner_name,
 )
+from cometbatch.run_state.owner_files import OwnerFiles
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
 from cometbatch.run_state.slice_files import SLICE_FILE
@@ -51,9 +60,14 @@ MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
 LOCK: Final = "lock"
 PARTS: Final = "parts"
-"""The folder of parts that are not the result themselves."""
+"""The folder of parts that are not the result themselves, or that workers made."""
+COMMITS: Final = "committed"
+"""The folder of workers' lines about their parts."""
+NONCE: Final = "nonce"
 INDEX: Final = "reuse"
 """The folder of the index of earlier answers: a cache, for the sessions of an unfinished run."""
+INPUT: Final = "input"
+"""The folder of the staged input: a cache, for sessions of an unfinished run that have workers."""
 
 
 class Round(Struct, frozen=True):
@@ -115,9 +129,13 @@ class RunDirectory:
             parts or _first(self._places, PARTS),
             lambda index: self.reopened().round_of(index).round,
             is_dataset=is_dataset,
+            within=_first(self._places, PARTS),
         )
-        self._sessions = _first(self._places, "sessions")
+        self.sessions = _first(self._places, "sessions")
+        self.owners = OwnerFiles(self.sessions, _first(self._places, COMMITS))
+        self.epoch = EpochNote(self.lock)
         self.index = path / INDEX
+        self.input = path / INPUT
         self._reopened = Reopened()
         self._reopened_stamp: tuple[int, int, int] | None = None
 
@@ -145,31 +163,21 @@ class RunDirectory:
         local.remove(self.path / MANIFEST)
         if self.path.is_dir():
             local.sync(self.path)
-        local.remove_tree(self.index)
-        for folder in dict.fromkeys((*self._folders(), self.path / PARTS)):
+        drop_caches(self)
+        for folder in self._all_folders():
             if folder.is_dir():
                 for name in local.entries(folder):
-                    if self._is_ours(folder, name):
+                    if _is_ours(self, folder, name):
                         local.remove(folder / name)
                 local.sync(folder)
 
-    def _folders(self) -> tuple[Path, ...]:
-        own = self.path, self.journals.folder, self._sessions, self.parts.folder
-        return own if self.slices is None else (*own, self.slices)
+    def _all_folders(self) -> Iterable[Path]:
+        """Those that only some runs have, too."""
+        return dict.fromkeys((*self._folders(), self.parts.within, self.owners.committed, self.path / PARTS))
 
-    def _is_ours(self, folder: Path, name: str) -> bool:
-        """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
-        if found := STAGED.fullmatch(name):
-            name = found[1]
-        if folder == self.slices or (folder == self.parts.folder and self.parts.is_dataset):
-            return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
-        if folder in (self.parts.folder, self.path / PARTS):
-            return index_in(PART.fullmatch(name)) is not None
-        if folder == self.path:
-            return name in (MANIFEST, REOPENED) or MARKS.fullmatch(name) is not None
-        if folder == self._sessions:
-            return SESSION.fullmatch(name) is not None
-        return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None
+    def _folders(self) -> tuple[Path, ...]:
+        own = self.path, self.journals.folder, self.sessions, self.parts.folder
+        return own if self.slices is None else (*own, self.slices)
 
     def read_manifest(self) -> bytes | None:
         """The manifest's bytes, or None where no run was begun. Raises `CheckpointError` where it can't be read."""
@@ -180,7 +188,7 @@ class RunDirectory:
 
         A first session's file alone is what a crash before the manifest leaves.
         """
-        if self.journals.all() or self.newest_number() > 1 or (not self.parts.is_dataset and self.parts.there()):
+        if self.journals.all() or self.newest_number() > 1 or self.parts.in_run():
             return True
         return any(MARKS.fullmatch(name) for name in _names(self._places))
 
@@ -195,7 +203,7 @@ class RunDirectory:
         it, since its file was synced before these were made.
         """
         for number in range(self.newest_number(), 0, -1):
-            path = self._sessions / f"{number}.json"
+            path = self.sessions / f"{number}.json"
             try:
                 return sessions.decode(local.content(path, None), path)
             except LostFileError:
@@ -205,38 +213,42 @@ class RunDirectory:
 
     def newest_number(self) -> int:
         """The highest number of a session in any file's name; 0 before the first."""
-        names = [*_names(self._places), *local.entries(self._sessions)]
+        names = [*_names(self._places), *local.entries(self.sessions)]
         found = [MARKS.fullmatch(name) or SESSION.fullmatch(name) for name in names]
         numbers = [int(match[1]) for match in found if match] + [file.session for file in self.journals.all()]
         return max(numbers, default=0)
 
     def write_session(self, session: Session) -> None:
         """Write a session's file. Raises `CheckpointError` when the disk won't take it."""
-        local.write_bytes(self._sessions / f"{session.number}.json", sessions.encode(session))
+        local.write_bytes(self.sessions / f"{session.number}.json", sessions.encode(session))
 
     def next_session(self) -> int:
         """One more than the number in any file's name, so that no session ever writes into another's file."""
         return 1 + self.newest_number()
 
-    def new_marks(self, run_id: str, session: int, cells: int) -> InFlightMarks:
-        """The marks of a session that begins."""
-        return InFlightMarks(self.path / f"in_flight.{session}", run_id, cells)
+    def new_marks(self, run_id: str, session: int, cells: int, worker: int = 0) -> InFlightMarks:
+        """The marks of a session that begins, or of a worker of it."""
+        return InFlightMarks(self.marks_of(session, worker), run_id, cells)
+
+    def marks_of(self, session: int, worker: int) -> Path:
+        """The file of marks of a worker."""
+        return self.path / f"in_flight.{owner_name(session, worker)}"
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""
         found = ((name, MARKS.fullmatch(name)) for name in _names(self._places))
         return [_first(self._places, name) for name, match in found if match and int(match[1]) < session]
 
-    def marks_since(self, session: int) -> dict[Path, int]:
-        """The files of marks of this session and of later ones, their workers' included, each with its session.
+    def marks_since(self, session: int) -> dict[Path, tuple[int, int]]:
+        """The files of marks of this session and of later ones, their workers' included, each with session and worker.
 
         Those of the newest session are named, too, where they are gone and its journals tell that they were there.
         """
         newest = self.newest_number()
         found = [name for name in _names(self._places) if MARKS.fullmatch(name)]
         found += [file.marks for file in self.journals.all() if file.session == newest]
-        numbers = {_first(self._places, name): int(match[1]) for name in found if (match := MARKS.fullmatch(name))}
-        return {path: number for path, number in numbers.items() if number >= session}
+        matches = (match for name in found if (match := MARKS.fullmatch(name)) and int(match[1]) >= session)
+        return {_first(self._places, each[0]): (int(each[1]), int(each[2] or 0)) for each in matches}
 
     def reopened(self) -> Reopened:
         """What was opened again. Raises `CheckpointError` where the note of it is damaged.
@@ -259,14 +271,28 @@ class RunDirectory:
         """Replace the note of what was opened again: from then on its rounds count."""
         local.write_bytes(self.path / REOPENED, msgspec.json.encode(reopened))
 
-    def commit_part(self, index: int, write: Callable[[IO[bytes]], None]) -> None:
+    def commit_part(
+        self,
+        index: int,
+        write: Callable[[IO[bytes]], None],
+        *,
+        owner: str = "",
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Make a part exist, whole, and only then forget what rounds of `--retry` kept, and the parts of earlier ones.
 
-        The journals of its range may hold other partitions' records. Raises what `local.write_aside` raises.
+        The journals of its range may hold other partitions' records. `owner`: the worker, as its files' names have it
+        ("3-2"), where several work on the run; then False is returned where another was first, whose part stands, and
+        `is_current` is asked right before the part exists. Raises what `local.write_aside` or `PartFiles.commit_new`
+        raise.
         """
-        self.parts.commit(index, write)
+        if not owner:
+            self.parts.commit(index, write)
+        elif not self.parts.commit_new(index, write, owner, is_current):
+            return False
         for path in [*self.journals.kept_of(index), *self.parts.superseded(index)]:
             local.remove(path)
+        return True
 
     def leftovers(
         self,
@@ -281,8 +307,8 @@ class RunDirectory:
         may have records in its journals.
         """
         done, reopened = frozenset(committed), self.reopened()
-        for folder in self._folders():
-            names = (name for name in local.entries(folder) if STAGED.fullmatch(name) and self._is_ours(folder, name))
+        for folder in self._all_folders():
+            names = (name for name in local.entries(folder) if finals_of(name) and _is_ours(self, folder, name))
             yield from (folder / name for name in names)
         for name in local.entries(self.journals.folder):
             range_, index = index_in(JOURNAL.fullmatch(name)), index_in(KEPT.fullmatch(name))
@@ -295,6 +321,31 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+
+
+def drop_caches(directory: RunDirectory) -> None:
+    """Remove what only saves work while a run is not finished. Raises `CheckpointError` where the disk refuses."""
+    for folder in (directory.index, directory.input):
+        local.remove_tree(folder)
+
+
+def _is_ours(directory: RunDirectory, folder: Path, name: str) -> bool:
+    """Whether a name in a folder of the run is one that a run gives, whole or while it is written."""
+    return any(_is_given(directory, folder, each) for each in finals_of(name) or (name,))
+
+
+def _is_given(directory: RunDirectory, folder: Path, name: str) -> bool:
+    """Whether a run gives a file in this folder this name."""
+    parts = directory.parts
+    if folder == directory.slices or (folder == parts.folder and parts.is_dataset):
+        return index_in(DATASET_PART.fullmatch(name)) is not None or SLICE_FILE.fullmatch(name) is not None
+    if folder in (parts.within, directory.path / PARTS):
+        return index_in(PART.fullmatch(name)) is not None
+    if folder == directory.path:
+        return name in (MANIFEST, REOPENED, NONCE) or MARKS.fullmatch(name) is not None
+    if folder in (directory.sessions, directory.owners.committed):
+        return (SESSION if folder == directory.sessions else COMMITTED).fullmatch(name) is not None
+    return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None
 
 
 def _first(places: Sequence[Path], name: str) -> Path:

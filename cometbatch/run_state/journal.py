@@ -27,15 +27,18 @@ ORDINAL = re.compile(rb'"ordinal":(\d{1,18})\b')
 _OURS = re.compile(rb'"record":|\0')  # a damaged first line that has neither is another program's
 
 
-class Header(Struct, frozen=True, tag="journal", tag_field="record"):
+class Header(Struct, frozen=True, omit_defaults=True, tag="journal", tag_field="record"):
     """The first line of a journal: to which run and range of calls it belongs, and which session writes it.
 
     `session` is a session's number, or, in a file of kept outcomes, the number of the round of `--retry`.
+    `earlier`: the journals of those workers of the session that had the range before, by name, and how many bytes of
+    each count: what is written there later counts for nothing.
     """
 
     run_id: str
     range: int
     session: int
+    earlier: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Synced(Struct, frozen=True, tag="synced", tag_field="record"):
@@ -84,9 +87,13 @@ class Journal:
     `append` is for one thread, the event loop's; `sync` may be called by another.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
-        """Begin a new file. Raises `CheckpointError` where the disk won't have it, or the file is there already."""
+    def __init__(self, path: Path, header: Header, records: Sequence[bytes] = ()) -> None:
+        """Begin a new file, with these records, in one write.
+
+        Raises `CheckpointError` where the disk won't have it, or the file is there already.
+        """
         self.path = path
+        self.header = header
         with local.naming(path, "can't open the journal"):
             self._file = path.open("x+b", buffering=0)
         self._written = 0  # bytes of whole lines
@@ -94,8 +101,10 @@ class Journal:
         self._noted = 0  # bytes that the last note in the file speaks of
         self._is_named = False  # whether the file's name survives a power cut
         self._syncing = threading.Lock()
+        first = msgspec.json.encode(header)
+        self.records_at = len(first) + LINE_EXTRA_BYTES  # bytes of the header's line
         try:
-            self._write([msgspec.json.encode(header)])
+            self._write([first, *records])
         except CheckpointError:
             self._file.close()
             raise
@@ -210,18 +219,40 @@ def read_at(path: Path, descriptor: int, offset: int, size: int) -> bytes:
     except OSError:
         with local.naming(path, "can't read the journal"):
             raise
-    record = _checked(line)
+    record = checked(line)
     if record is None:
         raise DamagedJournalError(path, Damage(None, offset, _ordinal(line)))
     return record
 
 
+def read_header(path: Path) -> tuple[Header, int] | None:
+    """The first line of a journal, and how many bytes it has; None where there is no such file or no whole line yet.
+
+    Raises `CheckpointError` where the file can't be read.
+    """
+    with local.naming(path, "can't be read"):
+        try:
+            with path.open("rb") as file:
+                line = file.readline()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    record = checked(line)
+    if record is None:
+        return None
+    try:
+        found = _CONTROL.decode(record)
+    except msgspec.MsgspecError:
+        return None  # who reads the records tells
+    return (found, len(line)) if isinstance(found, Header) else None
+
+
 class JournalReader:
     """The records of a journal that this or another process wrote, without changing it.
 
-    `limit`: how many of its bytes count, all of them synced; None is all there are. `set_aside`: offsets of damaged
-    lines that are accepted already. `is_whole`: the file was synced before it counted, so that damage anywhere in it is
-    an error.
+    `limit`: how many of its bytes count, all of them synced; None is all there are. `bound`: the same where another
+    worker of the session went on from there, which may have found damage that a power cut left. `set_aside`: offsets of
+    damaged lines that are accepted already. `is_whole`: the file was synced before it counted, so that damage anywhere
+    in it is an error.
     """
 
     def __init__(
@@ -231,12 +262,14 @@ class JournalReader:
         range_: int,
         *,
         limit: int | None = None,
+        bound: int | None = None,
         set_aside: Collection[int] = (),
         is_whole: bool = False,
     ) -> None:
         self._path = path
         self._belongs = (run_id, range_)
         self._limit = limit
+        self._end = min((each for each in (limit, bound) if each is not None), default=None)
         self._set_aside = set_aside
         self._is_whole = is_whole
         self.whole_bytes = 0  # up to the end of the last line that is whole
@@ -263,7 +296,7 @@ class JournalReader:
         torn: list[Damage] = []  # that the next note may show to have been synced
         is_strange = False
         for number, offset, line in self._lines():
-            record = _checked(line)
+            record = checked(line)
             if record is None:
                 torn.append(Damage(number, offset, _ordinal(line)))
                 is_strange = is_strange or (number == 1 and line.endswith(b"\n") and not _OURS.search(line))
@@ -298,7 +331,7 @@ class JournalReader:
                 self._check_size(os.fstat(file.fileno()).st_size)
                 offset = 0
                 for number, line in enumerate(file, start=1):
-                    counting = line if self._limit is None else line[: self._limit - offset]
+                    counting = line if self._end is None else line[: self._end - offset]
                     if counting:
                         yield number, offset, counting
                     offset += len(counting)
@@ -306,9 +339,9 @@ class JournalReader:
                         break
 
     def _check_size(self, size: int) -> None:
-        if self._limit is not None and size < self._limit:
+        if self._end is not None and size < self._end:
             raise CheckpointError(
-                f"{self._path}: {size:,} bytes, where there were {self._limit:,}: the file was cut. Restore it from a "
+                f"{self._path}: {size:,} bytes, where there were {self._end:,}: the file was cut. Restore it from a "
                 "copy."
             )
 
@@ -349,7 +382,8 @@ class JournalReader:
         return CheckpointError(f"{self._path}:1: this is no journal that cometbatch wrote. Move it away and run again.")
 
 
-def _checked(line: bytes) -> bytes | None:
+def checked(line: bytes) -> bytes | None:
+    """The record of a line; None where it is not whole."""
     record = line[CHECKSUM_DIGITS + 1 : -1]
     return record if line == line_of(record) else None
 

@@ -1,6 +1,6 @@
 """The folder of a run's journals: which file holds what, and what of it counts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -8,9 +8,14 @@ from msgspec import Struct
 from cometbatch.errors import UsageError
 from cometbatch.run_state import journal
 from cometbatch.run_state.journal import Header, Journal, JournalReader
-from cometbatch.run_state.names import JOURNAL, KEPT, index_in, name_of
+from cometbatch.run_state.names import JOURNAL, KEPT, index_in, name_of, owner_name
 from cometbatch.run_state.sessions import Session
 from cometbatch.store import local
+
+
+def journal_name(range_: int, session: int, worker: int = 0) -> str:
+    """The name of a range's journal."""
+    return f"{name_of(range_)}.{owner_name(session, worker)}.jsonl"
 
 
 class JournalFile(Struct, frozen=True, order=True):
@@ -24,7 +29,12 @@ class JournalFile(Struct, frozen=True, order=True):
     @property
     def marks(self) -> str:
         """The name of the file of marks that was there before this journal was."""
-        return f"in_flight.{self.session}-{self.worker}" if self.worker else f"in_flight.{self.session}"
+        return f"in_flight.{self.owner}"
+
+    @property
+    def owner(self) -> str:
+        """The session, or the worker of it, in the names of its files."""
+        return owner_name(self.session, self.worker)
 
 
 class JournalFiles:
@@ -54,22 +64,38 @@ class JournalFiles:
         names = (name for name in local.entries(self.folder) if name.startswith(name_of(index) + "."))
         return [self.folder / name for name in names if KEPT.fullmatch(name)]
 
-    def forget(self, range_: int) -> None:
+    def forget(self, range_: int, keep: Callable[[JournalFile], bool] = lambda _: False) -> None:
         """Remove the journals of a range, all sessions': each partition with a record in them has its part.
 
-        Raises `CheckpointError` where the disk refuses.
+        `keep`: journals of other workers of this session, whose records may be in no part. Raises `CheckpointError`
+        where the disk refuses.
         """
         for file in self.all(range_):
-            local.remove(self.folder / file.name)
+            if not keep(file):
+                local.remove(self.folder / file.name)
 
-    def begin(self, run_id: str, range_: int, session: int) -> Journal:
-        """A new journal, of the session that runs. Raises `CheckpointError` where the disk won't have it."""
-        return Journal(self.folder / f"{name_of(range_)}.{session}.jsonl", Header(run_id, range_, session))
+    def begin(
+        self,
+        run_id: str,
+        range_: int,
+        session: int,
+        worker: int = 0,
+        *,
+        earlier: dict[str, int] | None = None,
+        records: Sequence[bytes] = (),
+    ) -> Journal:
+        """A new journal, of the session that runs, or of a worker of it, with these records.
 
-    def read(self, file: JournalFile, run_id: str, last: Session | None) -> JournalReader:
-        """A reader of what counts in a journal."""
+        `earlier`: how many bytes count of the journals that it goes on from. Raises `CheckpointError` where the disk
+        won't have it.
+        """
+        path = self.folder / journal_name(range_, session, worker)
+        return Journal(path, Header(run_id, range_, session, earlier or {}), records)
+
+    def read(self, file: JournalFile, run_id: str, last: Session | None, bound: int | None = None) -> JournalReader:
+        """A reader of what counts in a journal. `bound`: of its bytes, where another worker went on from there."""
         limit, aside = _limit(file.name, file.session, last), _set_aside(file.name, last)
-        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, set_aside=aside)
+        return JournalReader(self.folder / file.name, run_id, file.range, limit=limit, bound=bound, set_aside=aside)
 
     def reader_of(self, name: str, run_id: str, last: Session | None) -> JournalReader:
         """A reader of what counts in the file of this name. Raises `UsageError` where no journal has such a name."""

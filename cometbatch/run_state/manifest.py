@@ -25,7 +25,9 @@ TARGETS_NEED: Final = "targets"
 """What a run needs whose calls may be asked of several targets: a program that does not know it would ask the first."""
 MATRIX_NEED: Final = "matrix"
 """What a run needs that has slices: a program that does not know it would ask each row of the first cell alone."""
-KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED, MATRIX_NEED})
+WORKERS_NEED: Final = "workers"
+"""What a run needs that had workers: a program that does not know their files would pay for their rows again."""
+KNOWN_NEEDS: Final = frozenset({WHOLE_REQUESTS, NEEDS_RESPONSE, TARGETS_NEED, MATRIX_NEED, WORKERS_NEED})
 """Words for what a program must know to go on with a run. A manifest that has others is refused by name."""
 PRICES_KEY: Final = "cometbatch.prices"
 SERVICE_KEY: Final = "cometbatch.service"

@@ -14,9 +14,12 @@ JOURNAL: Final = re.compile(r"([0-9]{5,18})\.([0-9]{1,9})(?:-([0-9]{1,9}))?\.jso
 KEPT: Final = re.compile(r"([0-9]{5,18})\.kept([0-9]{1,9})\.jsonl")
 PART: Final = re.compile(r"([0-9]{5,18})(?:\.r([0-9]{1,9}))?\.part")
 DATASET_PART: Final = re.compile(r"([0-9]{5,18})\.parquet")
-SESSION: Final = re.compile(r"([0-9]{1,9})\.json")
+SESSION: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\.json")
+"""Of a session, or of a worker of it; only the first kind counts as a session."""
+COMMITTED: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,9})\.jsonl")
 MARKS: Final = re.compile(r"in_flight\.([0-9]{1,9})(?:-([0-9]{1,9}))?")
-STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
+_STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
+_OWNED: Final = re.compile(r"(.+)\.[0-9]{1,9}-[0-9]{1,9}")
 
 
 class LostFileError(CheckpointError):
@@ -30,6 +33,23 @@ class LostFileError(CheckpointError):
             f"{path}: {what}.{also} Restore it from a copy; or count what it knew as a possible charge of unknown "
             f"amount: run the job with {names}"
         )
+
+
+def owner_name(session: int, worker: int = 0) -> str:
+    """A session, or a worker of it, in a file's name: "3" or "3-2"."""
+    return f"{session}-{worker}" if worker else f"{session}"
+
+
+def finals_of(name: str) -> tuple[str, ...]:
+    """The files that a file of this name may be the unfinished form of; none where it is no such name.
+
+    Two, where what stands before the ending is either the owner that writes it or a part of the file's own name.
+    """
+    found = _STAGED.fullmatch(name)
+    if found is None:
+        return ()
+    owned = _OWNED.fullmatch(found[1])
+    return (found[1],) if owned is None else (found[1], owned[1])
 
 
 def name_of(index: int) -> str:

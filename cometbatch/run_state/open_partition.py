@@ -103,6 +103,16 @@ class PartitionRecords:
         with contextlib.ExitStack() as files:
             yield from map(self._fetch(files), range(len(self._ordinals)))
 
+    def earlier_asks(self) -> dict[int, list[RejectedAsk]]:
+        """By ordinal, the asks that others left of calls without an outcome. Raises as `as_they_came` does."""
+        numbers = (number for number, source in enumerate(self._sources) if source < len(self._files))
+        found: dict[int, list[RejectedAsk]] = {}
+        with contextlib.ExitStack() as files:
+            for record in map(self._fetch(files), numbers):
+                if isinstance(record, RejectedAsk):
+                    found.setdefault(record.ordinal, []).append(record)
+        return found
+
     def answers(self, ordinals: Collection[int]) -> dict[int, Answered]:
         """What was answered to those of these calls that have an answer. For any thread: what is kept only grows."""
         wanted = set(ordinals)
@@ -222,6 +232,10 @@ class OpenPartition:
             if isinstance(record, OUTCOMES) and not self._has_outcome[at := record.ordinal - self.first]:
                 self._has_outcome[at] = 1
                 self.outcomes += 1
+
+    def earlier_asks(self) -> dict[int, list[RejectedAsk]]:
+        """By ordinal, the asks that others left of calls without an outcome. Raises `CheckpointError`."""
+        return self._records.earlier_asks()
 
     def forget(self) -> None:
         """Leave the memory of its records to other partitions: it is committed, or set aside."""

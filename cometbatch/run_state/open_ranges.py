@@ -12,21 +12,26 @@ from typing import Any
 from cometbatch.records import Partition
 from cometbatch.run_state.input_passes import InputPasses, Tables
 from cometbatch.run_state.journal import Journal
+from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.open_range import OpenRange
 from cometbatch.run_state.queue_calls import QueueCalls
 from cometbatch.run_state.run import Run
 
 
 class OpenRanges:
-    """Opens and closes ranges. `session`: the number of the session that writes. `tables`: reads the input."""
+    """Opens and closes ranges. `tables`: reads the input.
 
-    def __init__(self, run: Run, session: int, tables: Tables) -> None:
+    `session`: the number of the session that writes; `worker`: of the worker of it, 0 where it is alone on the run.
+    """
+
+    def __init__(self, run: Run, session: int, tables: Tables, worker: int = 0) -> None:
         self._run = run
-        self._session = session
+        self._session, self._worker = session, worker
         self._passes = InputPasses(tables)
         self._readings: set[asyncio.Future[Any]] = set()
         self._open: dict[int, OpenRange] = {}
         self._closed: dict[int, Journal] = {}  # of ranges that are set aside, and may be opened again
+        self._gone_on_from: dict[int, dict[str, int]] = {}  # journals that count for nothing once they are removed
         self._with_records = run.progress.open_by_range(run.manifest)  # partitions of each range that have no part
         # A thread each, kept: allocators keep megabytes for every thread that ever took memory, so work that wanders
         # through a pool's threads makes a process grow with the length of a run. No sync waits for a part.
@@ -47,6 +52,10 @@ class OpenRanges:
         self._readings.add(reading)
         reading.add_done_callback(self._has_read)
         return reading
+
+    async def outliving(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """Have the thread that reads do this, to its end even where the caller is cancelled."""
+        return await asyncio.shield(self.reading(work, *arguments))
 
     def _has_read(self, reading: asyncio.Future[Any]) -> None:
         self._readings.discard(reading)
@@ -85,9 +94,16 @@ class OpenRanges:
         """The journal of a range in this session: begun, or opened again. Raises `CheckpointError`."""
         journal = self._closed.pop(number, None)
         if journal is None:
-            return self._run.directory.journals.begin(self._run.manifest.run_id, number, self._session)
+            journals, run_id = self._run.directory.journals, self._run.manifest.run_id
+            earlier = self._gone_on_from.get(number)
+            return journals.begin(run_id, number, self._session, self._worker, earlier=earlier)
         journal.reopen()
         return journal
+
+    def adopt(self, number: int, journal: Journal) -> None:
+        """The journal of a range that is not open was begun, and is closed again."""
+        self._closed[number] = journal
+        self._gone_on_from[number] = dict.fromkeys(journal.header.earlier, 0)
 
     def note_records(self, number: int, indexes: Iterable[int]) -> None:
         """The journal of a range tells of these partitions, and stays for them."""
@@ -117,7 +133,12 @@ class OpenRanges:
             range_.closing.set_result(None)
 
     def _forget(self, number: int, journal: Journal) -> None:
-        self._run.directory.journals.forget(number)
+        own = {journal.path.name, *journal.header.earlier}
+
+        def is_other(file: JournalFile) -> bool:
+            return file.worker > 0 and file.session == self._session and file.name not in own
+
+        self._run.directory.journals.forget(number, is_other)
         journal.close()
 
     async def finish_reading(self) -> bool:

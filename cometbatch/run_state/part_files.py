@@ -1,31 +1,46 @@
-"""The folder of a run's parts: one file for each finished partition of the round that the partition is in."""
+"""The folder of a run's parts: one file for each finished partition of the round that the partition is in.
+
+Guards: where several owners may finish a partition, the first part stands, whole, and no other ever takes its name. The
+parts of a data set are the result; what an owner finishes of it lies in the run directory, and its name in the data set
+is a second name of the same file, which anybody may make, and again.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from cometbatch.run_state.names import DATASET_PART, PART, index_in, name_of
+from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.store import local
 
 
 class PartFiles:
     """Parts by partition. `round_of`: the round that a partition is in.
 
-    A part has its round in its name. In a data set (`is_dataset`) the parts are the result: their names stay the same
-    in every round, and the round is in the footer alone.
+    A part has its round in its name. In a data set (`is_dataset`) the parts are the result: their names there stay the
+    same in every round, and the round is in the footer alone. `within`: the folder in the run directory for the parts
+    that owners make, which have their round in their names, also in a data set.
     """
 
-    def __init__(self, folder: Path, round_of: Callable[[int], int], *, is_dataset: bool) -> None:
+    def __init__(self, folder: Path, round_of: Callable[[int], int], *, is_dataset: bool, within: Path) -> None:
         self.folder = folder
         self.is_dataset = is_dataset
+        self.within = within
         self._round_of = round_of
 
     def path(self, index: int) -> Path:
         """Where the part of a partition is, or will be, in the round that the partition is in."""
-        if self.is_dataset:
-            return self.folder / f"{name_of(index)}.parquet"
+        part = self._of_owners(index)
+        return self.published(index) if self.is_dataset and not part.exists() else part
+
+    def published(self, index: int) -> Path:
+        """Where the part of a partition of a data set is a part of the result."""
+        return self.folder / f"{name_of(index)}.parquet"
+
+    def _of_owners(self, index: int) -> Path:
+        """A part with its round in its name."""
         round_ = self._round_of(index)
-        return self.folder / (f"{name_of(index)}.r{round_}.part" if round_ else f"{name_of(index)}.part")
+        return self.within / (f"{name_of(index)}.r{round_}.part" if round_ else f"{name_of(index)}.part")
 
     def index(self, name: str) -> int | None:
         """The partition that a file of this name is a part of, in whichever round; None for other names."""
@@ -33,19 +48,67 @@ class PartFiles:
 
     def there(self) -> list[int]:
         """The partitions with a part under its present name, ascending. In a data set it may be an old round's."""
-        names = set(local.entries(self.folder))
-        indexes = {index for name in names if (index := self.index(name)) is not None}
-        return sorted(index for index in indexes if self.path(index).name in names)
+        found = self._there(self.within)
+        if self.is_dataset:
+            names = map(DATASET_PART.fullmatch, local.entries(self.folder))
+            found |= {index for name in names if (index := index_in(name)) is not None}
+        return sorted(found)
+
+    def _there(self, folder: Path) -> set[int]:
+        names = set(local.entries(folder))
+        indexes = {index for name in names if (index := index_in(PART.fullmatch(name))) is not None}
+        return {index for index in indexes if self._of_owners(index).name in names}
+
+    def in_run(self) -> list[int]:
+        """The partitions whose part lies in the run directory, ascending."""
+        return sorted(self._there(self.within))
 
     def superseded(self, index: int) -> list[Path]:
         """The parts of a partition from other rounds than its present one."""
-        if self.is_dataset or not self._round_of(index):
+        if not self._round_of(index):
             return []
-        present = self.path(index).name
-        return [
-            self.folder / name for name in local.entries(self.folder) if name != present and self.index(name) == index
-        ]
+        present = self._of_owners(index).name
+        names = (name for name in local.entries(self.within) if name != present)
+        return [self.within / name for name in names if index_in(PART.fullmatch(name)) == index]
 
     def commit(self, index: int, write: Callable[[IO[bytes]], None]) -> None:
-        """Make a part exist, whole. Raises what `local.write_aside` raises."""
-        local.write_aside(self.path(index), write)
+        """Make a part exist, whole, where nobody else may make it. Raises what `local.write_aside` raises."""
+        local.write_aside(self.published(index) if self.is_dataset else self._of_owners(index), write)
+
+    def commit_new(
+        self, index: int, write: Callable[[IO[bytes]], None], owner: str, is_current: Callable[[], bool]
+    ) -> bool:
+        """Make a part exist, whole, where others may make it, too; False where another was first, whose part stands.
+
+        `owner`: whose it is, as its files' names have it. `is_current` is asked right before the part exists. Raises
+        `LostOwnerError` where it says no, and what `local.write_new` raises.
+        """
+
+        def check() -> None:
+            if not is_current():
+                raise LostOwnerError("this process had lost the partition when its part was written; nothing changed")
+
+        is_first = local.write_new(self._of_owners(index), write, owner, check)
+        if self.is_dataset:
+            self.link(index, owner)
+        return is_first
+
+    def link(self, index: int, owner: str = "") -> bool:
+        """Have the data set name the part that lies in the run directory; False where it does, or there is none.
+
+        Raises `CheckpointError` where the disk refuses.
+        """
+        part = self._of_owners(index)
+        return self.is_dataset and part.exists() and local.link(part, self.published(index), owner)
+
+    def link_all(self) -> None:
+        """Have the data set name all of them. Raises `CheckpointError` where the disk refuses."""
+        for index in self.in_run() if self.is_dataset else ():
+            self.link(index)
+
+    def unlinked(self) -> list[int]:
+        """The partitions whose part lies in the run directory, and is not what the data set names."""
+        if not self.is_dataset:
+            return []
+        pairs = ((index, self._of_owners(index), self.published(index)) for index in self.in_run())
+        return [index for index, part, name in pairs if not (name.exists() and name.samefile(part))]

@@ -4,14 +4,17 @@ import math
 from collections.abc import Iterator
 from typing import IO
 
+import msgspec
 import pyarrow as pa
 
 from cometbatch.records import Tally
 from cometbatch.results import columns, parts, tallies
 from cometbatch.results.columns import outcomes_in
 from cometbatch.run_state import open_partition
+from cometbatch.run_state.committer import Committer
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import OpenPartition
+from cometbatch.run_state.owner_files import CommittedPart
 from cometbatch.run_state.run import Run
 
 LONG_BYTES = 64  # bytes of a cell of the input, on average; shorter ones are written faster than found to be repeated
@@ -19,24 +22,30 @@ RELEASE_EVERY = 4  # parts between two releases of memory; after each, the next 
 
 
 class PartWriter:
-    """Makes parts of open partitions, in a thread."""
+    """Makes parts of open partitions, in a thread. `committer`: where several owners work on the run."""
 
-    def __init__(self, run: Run, further: columns.Further | None = None) -> None:
+    def __init__(self, run: Run, further: columns.Further | None = None, committer: Committer | None = None) -> None:
         self._run = run
         self._further = further
+        self._committer = committer
         self._columns = columns.columns_of(run.columns)
         self._metadata = metadata_of(run.manifest)
         self._written = 0
 
     def write(self, opened: OpenPartition) -> None:
-        """Commit a partition of which each call has its outcome. Raises `CheckpointError` where the disk fails."""
+        """Commit a partition of which each call has its outcome.
+
+        Raises `CheckpointError` where the disk fails, and where several owners work on the run, `LostOwnerError`.
+        """
         self._written += 1
         if self._written % RELEASE_EVERY == 0:
             parts.release_memory()  # what the parts before this one have taken
         run, index = self._run, opened.partition.index
         further = self._further
         schema = columns.joined_schema(opened.table.schema, run.prefix, self._metadata, self._columns, further)
-        round_, tally = run.directory.reopened().round_of(index).round, Tally()
+        round_, tally, sum_ = run.directory.reopened().round_of(index).round, Tally(), ""
+        committer = self._committer
+        owners = msgspec.UNSET if committer is None else committer.owners(opened.journal)
         first = run.manifest.first_ordinal(opened.partition)
 
         def tables() -> Iterator[pa.Table]:
@@ -53,17 +62,22 @@ class PartWriter:
                 tally = tallies.add(tally, tallies.tally(records))
 
         def write(file: IO[bytes]) -> None:
-            parts.write_part(
+            nonlocal sum_
+            sum_ = parts.write_part(
                 file,
                 schema,
                 tables(),
-                lambda: parts.PartInfo(run.manifest.run_id, opened.partition, tally, round_),
+                lambda: parts.PartInfo(run.manifest.run_id, opened.partition, tally, round_, owners),
                 is_result=run.directory.parts.is_dataset,
                 repeated=self._repeated(schema, opened.table),
             )
 
         opened.journal.sync()  # to write the part can take longer than a power cut may lose
-        run.directory.commit_part(index, write)
+        if committer is None or owners is msgspec.UNSET:
+            run.directory.commit_part(index, write)
+            return
+        told = run.manifest.run_id, index
+        committer.commit(opened, write, lambda: CommittedPart(*told, 0, tally, sum=sum_, round=round_, owners=owners))
 
     def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
         """The columns of a part in which to look for repetitions: of one that is to be merged, the long texts alone.

@@ -6,6 +6,7 @@ open is a queue's own, so that no queue waits for what another one holds.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 from cometbatch.records import CallRequest, Outcome, Partition, Record
 from cometbatch.results import columns
 from cometbatch.run_state import recorded
+from cometbatch.run_state.committer import Committer
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import CallMaker, Make, Take
 from cometbatch.run_state.open_partition import OpenPartition, Room, replayed
 from cometbatch.run_state.open_range import OpenRange
 from cometbatch.run_state.open_ranges import OpenRanges, outlast
+from cometbatch.run_state.owned_ranges import OwnedRanges
+from cometbatch.run_state.ownership import Ownership
 from cometbatch.run_state.part_writer import PartWriter
 from cometbatch.run_state.queue_calls import QueueCalls
 from cometbatch.run_state.run import Run, lacking
@@ -39,7 +43,8 @@ class Partitions:
     by their numbers; all of them, where it is left out. `session`: the number of the session that writes. `limit`: only
     rows below it are handed out, in each slice. `reads_files`: `makers` open files, which can take long, so a thread
     makes the requests. `further`: makes columns of the run's own. `take`: finds earlier answers, in that thread, to
-    calls that were not asked before in this run, nor opened again by a `--retry`.
+    calls that were not asked before in this run, nor opened again by a `--retry`. `ownership`: where several owners
+    share the run, one's claim on ranges, of which `run` knows nothing yet; then `owned` has what it has claimed.
     """
 
     def __init__(
@@ -57,8 +62,17 @@ class Partitions:
         reads_files: bool = False,
         further: columns.Further | None = None,
         take: Take | None = None,
+        ownership: Ownership | None = None,
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
+        together = [run.manifest.active] if queues is None else queues
+        worker = 0 if ownership is None else ownership.worker
+        self._ranges = OpenRanges(run, session, tables, worker)
+        self.owned = (
+            None
+            if ownership is None
+            else OwnedRanges(run, session, ownership, self._ranges, queues=together, limit=limit)
+        )
         self._maker = CallMaker(
             run.manifest,
             makers,
@@ -66,29 +80,29 @@ class Partitions:
             columns,
             reads_files=reads_files,
             take=take,
-            asks=run.progress.asks,
+            asks=run.progress.asks if self.owned is None else self.owned.asks,
         )
         self.is_slow_to_make = self._maker.is_slow
         self._in_slice = run.manifest.partitions_in_slice
-        self._ranges = OpenRanges(run, session, tables)
         self._kept = Room(MAX_KEPT_BYTES)
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._settling: set[asyncio.Task[None]] = set()
-        self._writer_of = PartWriter(run, further)
+        owner = None if ownership is None else Committer(run, session, worker, ownership.is_current)
+        self._writer_of = PartWriter(run, further, owner)
         self._broken: BaseException | None = None
         self.slowest_sync_s = 0.0
         self.on_commit: Callable[[Partition], None] = lambda _: None
-        together = [run.manifest.active] if queues is None else queues
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
                 self,
-                _todo(run, limit, some),
+                _todo(run, limit, some) if self.owned is None else self.owned.claims.todo(number),
                 max_bytes=MAX_OPEN_BYTES,
                 own_bytes=MAX_OPEN_BYTES // len(together),
                 min_open_rows=slots * ROWS_PER_SLOT,
+                more=None if self.owned is None else functools.partial(self.owned.claims.more, number),
             )
-            for some in together
+            for number, some in enumerate(together)
         ]
         self._queue_of = {each: queue for queue, some in zip(self.queues, together, strict=True) for each in some}
 
@@ -110,6 +124,8 @@ class Partitions:
             self._ranges[number].record(groups)
             self._ranges.note_records(number, groups)
             for index in groups:
+                if self.owned is not None:
+                    self.owned.note(index, groups[index])
                 self.close_if_settled(self._open[index])
 
     def leave(self, ordinal: int) -> None:
@@ -147,7 +163,8 @@ class Partitions:
 
         Raises what a commit raised.
         """
-        is_cancelled = await self._ranges.finish_reading()
+        is_cancelled = self.owned is not None and await self.owned.close()
+        is_cancelled |= await self._ranges.finish_reading()
         is_cancelled |= await outlast(self._settling)
         self._ranges.close()
         if is_cancelled:
@@ -173,7 +190,7 @@ class Partitions:
 
     async def in_reader(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Do work in the thread that reads, which outlives a caller who is cancelled."""
-        return await asyncio.shield(self._ranges.reading(work, *arguments))
+        return await self._ranges.outliving(work, *arguments)
 
     async def open(
         self, queue: QueueCalls, number: int, partitions: Sequence[Partition]
@@ -197,6 +214,8 @@ class Partitions:
             index = opened.partition.index
             self._open[index] = range_.partitions[index] = opened
             queue.note_open(opened, range_)
+            if self.owned is not None:
+                self.owned.opened(opened)
         partition, table = found[0].partition, found[0].table
         rows = partition.row_count if self._limit is None else self._limit - partition.first_row
         return found, self._maker.calls(found, table, min(rows, partition.row_count))
@@ -209,6 +228,12 @@ class Partitions:
         queue = self._queue_of[opened.partition.slice]
         self._settle(queue, self._close(queue, opened))
 
+    def note_set_aside(self, queue: QueueCalls) -> None:
+        """A queue opens no further partition in this session."""
+        if self.owned is not None:
+            open_ones = {each.number for each in self._ranges if queue in each.queues}
+            self.owned.claims.stop(self.queues.index(queue), open_ones)
+
     # -- ranges -------------------------------------------------------------------------------------------------------
 
     def _opened(self, range_: OpenRange, partitions: Sequence[Partition]) -> list[OpenPartition]:
@@ -216,9 +241,10 @@ class Partitions:
         run, manifest, table, journal = self._run, self._run.manifest, range_.table, range_.journal
         assert table is not None  # noqa: S101 - it was read before
         assert journal is not None  # noqa: S101 - it was begun before
-        earlier = [file for file in run.directory.journals.all(range_.number) if file.session < self._session]
+        bounds, listed = journal.header.earlier, run.directory.journals.all(range_.number)
+        earlier = [file for file in listed if file.session < self._session or file.name in bounds]
         indexes = [each.index for each in partitions]
-        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier)
+        files = recorded.sources(run.directory, manifest, indexes, run.progress.last, earlier, bounds=bounds)
         records = replayed(manifest, indexes, files, journal, self._kept)
         found = []
         for each in partitions:
@@ -236,6 +262,8 @@ class Partitions:
         try:
             if opened.is_complete:
                 writer = self._ranges.writer
+                if self.owned is not None:
+                    await self.owned.may_commit(range_.number, index)
                 await asyncio.get_running_loop().run_in_executor(writer, self._writer_of.write, opened)
                 self._ranges.note_part(range_.number, index)
             else:
@@ -250,6 +278,8 @@ class Partitions:
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)
+            if self.owned is not None and queue not in range_.queues:
+                self.owned.claims.through(self.queues.index(queue), range_.number)
             self._tell_room()
 
     async def _give_up(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:

@@ -117,8 +117,8 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
     there = {name for name in lost_names if (directory.journals.folder / name).exists()}
     last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
-    wanted = {_attempt(session, mark) for session, mark in marks}
-    journals = _OpenPartitions(directory, manifest, last, committed, wanted)
+    journals = _OpenPartitions(directory, manifest, last, {attempt_of(*mark) for mark in marks})
+    journals.read_all(committed)
     _see_parts(directory, manifest, committed, by_slice)
     done = frozenset(committed)
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
@@ -131,9 +131,12 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
         recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in open_ones.values())),
         unsettled=tuple(
             mark
-            for (session, mark) in marks
+            for session, worker, mark in marks
             if not mark.is_whole
-            or (manifest.partition_of(mark.ordinal) not in done and _attempt(session, mark) not in journals.settled)
+            or (
+                manifest.partition_of(mark.ordinal) not in done
+                and attempt_of(session, worker, mark) not in journals.settled
+            )
         ),
         last=last,
         whole=journals.whole,
@@ -152,6 +155,14 @@ def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int],
             if info.round == directory.reopened().round_of(index).round:
                 committed.add(index)
                 _add_to(by_slice, manifest.partition(index).slice, info.tally)
+
+
+def has_part(directory: RunDirectory, manifest: Manifest, index: int) -> bool:
+    """Whether a partition has its part by now. Raises `CheckpointError` where the part is damaged, or another run's."""
+    path = directory.parts.path(index)
+    if not path.exists():
+        return False
+    return parts.read_info(path, manifest.run_id, index).round == directory.reopened().round_of(index).round
 
 
 def _add_to(by_slice: dict[int, Tally], number: int, tally: Tally) -> None:
@@ -178,10 +189,10 @@ def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str])
 
 def _marks(
     directory: RunDirectory, run_id: str, last: Session | None, accept: Collection[str]
-) -> tuple[list[tuple[int, Mark]], list[str]]:
-    """The marks that no later session has counted, each with its session, and the files whose loss is accepted."""
-    marks, lost = list[tuple[int, Mark]](), list[str]()
-    for path, session in ({} if last is None else directory.marks_since(last.number)).items():
+) -> tuple[list[tuple[int, int, Mark]], list[str]]:
+    """The marks that no later session has counted, with session and worker, and the files whose loss is accepted."""
+    marks, lost = list[tuple[int, int, Mark]](), list[str]()
+    for path, (session, worker) in ({} if last is None else directory.marks_since(last.number)).items():
         try:
             found = read_marks(path, run_id)
         except LostFileError:
@@ -189,7 +200,7 @@ def _marks(
                 raise
             lost.append(path.name)
             found = read_marks(path, run_id, is_loss_accepted=True)
-        marks += [(session, mark) for mark in found]
+        marks += [(session, worker, mark) for mark in found]
     return marks, lost
 
 
@@ -228,12 +239,13 @@ def _set_aside(
     return last, accepted
 
 
-_Attempt: TypeAlias = tuple[int, int, int, int]
-"""Session, ordinal, ask, attempt."""
+Attempt: TypeAlias = tuple[int, int, int, int, int]
+"""Session, worker (0: of a session alone), ordinal, ask, attempt."""
 
 
-def _attempt(session: int, mark: Mark) -> _Attempt:
-    return (session, mark.ordinal, mark.ask, mark.attempt)
+def attempt_of(session: int, worker: int, mark: Mark) -> Attempt:
+    """The attempt that a mark of a worker tells of."""
+    return (session, worker, mark.ordinal, mark.ask, mark.attempt)
 
 
 class _Opened(Struct):
@@ -262,33 +274,38 @@ class _Opened(Struct):
 class _OpenPartitions:
     """What journals and kept outcomes hold, range by range, of the partitions that are not committed.
 
-    `settled`: of the attempts that are `wanted`, those of which a journal of their own session tells what came of them.
+    `settled`: of the attempts that are `wanted`, those of which a journal of their own worker tells what came of them,
+    or one that has counted the worker's marks.
     """
 
     def __init__(
-        self,
-        directory: RunDirectory,
-        manifest: Manifest,
-        last: Session | None,
-        committed: set[int],
-        wanted: set[_Attempt],
+        self, directory: RunDirectory, manifest: Manifest, last: Session | None, wanted: Collection[Attempt]
     ) -> None:
         self.whole: dict[str, int] = {}
         self.torn: dict[str, tuple[int, ...]] = {}
         self.found: dict[int, _Opened] = {}
-        self.settled: set[_Attempt] = set()
-        self._wanted = wanted
-        reset = {manifest.range_of(index) for index in directory.reopened().partitions}
+        self.settled: set[Attempt] = set()
+        self._directory, self._manifest, self._last = directory, manifest, last
+        self._wanted = frozenset(wanted)
+
+    def read_all(self, committed: Collection[int]) -> None:
+        """Read every range that may have records of others than these partitions."""
+        reset = {self._manifest.range_of(index) for index in self._directory.reopened().partitions}
         by_range: dict[int, list[JournalFile]] = {number: [] for number in reset}
-        for file in directory.journals.all():
+        for file in self._directory.journals.all():
             by_range.setdefault(file.range, []).append(file)
         for number in sorted(by_range):
-            indexes = [index for index in partitions_of(manifest, number) if index not in committed]
-            files = recorded.sources(directory, manifest, indexes, last, by_range[number]) if indexes else []
-            if files:
-                self._read(manifest, indexes, files)
-            self.whole |= {file.path.name: file.reader.whole_bytes for file in files}
-            self.torn |= {file.path.name: file.reader.torn for file in files if file.reader.torn}
+            indexes = [index for index in partitions_of(self._manifest, number) if index not in committed]
+            if indexes:
+                self.read(indexes, by_range[number])
+
+    def read(self, indexes: Sequence[int], files: Sequence[JournalFile]) -> None:
+        """Read what these files, and kept outcomes, hold of some partitions of one range."""
+        sources = recorded.sources(self._directory, self._manifest, indexes, self._last, files)
+        if sources:
+            self._read(self._manifest, indexes, sources)
+        self.whole |= {source.path.name: source.reader.whole_bytes for source in sources}
+        self.torn |= {source.path.name: source.reader.torn for source in sources if source.reader.torn}
 
     def _read(self, manifest: Manifest, indexes: Sequence[int], files: list[recorded.Source]) -> None:
         found = {index: _Opened() for index in indexes}
@@ -305,12 +322,58 @@ class _OpenPartitions:
                     each.add()
                 waiting_bytes = 0
             if self._wanted:
-                session, ordinal = files[entry.source].session, entry.record.ordinal
-                told = {(session, ordinal, ask, attempt) for ask, attempt in entry.settled}
+                session, worker = files[entry.source].session, files[entry.source].worker
+                if isinstance(entry.record, PossibleCharge) and entry.record.owner:
+                    worker = entry.record.owner
+                told = {(session, worker, entry.record.ordinal, ask, attempt) for ask, attempt in entry.settled}
                 self.settled |= told & self._wanted
         for each in found.values():
             each.add()
         self.found |= found
+
+
+class RangeProgress(Struct, frozen=True):
+    """What is recorded of one range, by the files that count for its owner.
+
+    `committed`: its partitions with their part. `recorded`, `asks`, `open`, `whole`: as of `Progress`, of the others.
+    `settled`: of the attempts that were asked about, those of which a record tells.
+    """
+
+    committed: frozenset[int] = frozenset()
+    recorded: frozenset[int] = frozenset()
+    asks: Mapping[int, Sequence[RejectedAsk]] = msgspec.field(default_factory=dict)
+    open: tuple[int, ...] = ()
+    whole: Mapping[str, int] = msgspec.field(default_factory=dict)
+    settled: frozenset[Attempt] = frozenset()
+
+
+def look_at_range(
+    directory: RunDirectory,
+    manifest: Manifest,
+    last: Session | None,
+    number: int,
+    files: Sequence[JournalFile],
+    *,
+    wanted: Collection[Attempt] = (),
+) -> RangeProgress:
+    """What is recorded of a range of which nobody else writes any more. `files`: the journals that count.
+
+    Raises `CheckpointError` where a file is damaged, or another run's.
+    """
+    indexes = partitions_of(manifest, number)
+    committed = frozenset(index for index in indexes if has_part(directory, manifest, index))
+    journals = _OpenPartitions(directory, manifest, last, wanted)
+    open_ones = [index for index in indexes if index not in committed]
+    if open_ones:
+        journals.read(open_ones, files)
+    return RangeProgress(
+        committed=committed,
+        recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in journals.found.values())),
+        asks={ordinal: asks for opened in journals.found.values() for ordinal, asks in opened.asks.items()},
+        open=tuple(index for index, opened in journals.found.items() if opened.has_records),
+        whole=journals.whole,
+        settled=frozenset(journals.settled),
+    )
 
 
 def journaled(directory: RunDirectory, manifest: Manifest, index: int, last: Session | None) -> Iterator[list[Record]]:

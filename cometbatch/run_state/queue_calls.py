@@ -5,7 +5,7 @@ Guards: what a queue holds open is bounded by its own share alone, so that none 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from cometbatch.records import CallRequest, Outcome, Partition
@@ -45,6 +45,9 @@ class Ranges(Protocol):
     def close_if_settled(self, opened: OpenPartition) -> None:
         """Commit a partition, or set it aside, where nothing more is recorded of it in this session."""
 
+    def note_set_aside(self, queue: "QueueCalls") -> None:
+        """A queue opens no further partition in this session."""
+
 
 class QueueCalls:
     """Hands out the calls of some slices, range by range, as there is room for them.
@@ -53,6 +56,7 @@ class QueueCalls:
     `max_bytes`: of input of all open ranges, above which it opens no further one; but where its own take no more than
     `own_bytes`, what others hold does not count. What a range takes is shared by the queues that are in it.
     `min_open_rows`: below so many open calls it opens more ranges than usual.
+    `more`: asked at the end of `todo`, which may go on where it returns True; None where the end is the end.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class QueueCalls:
         max_bytes: int,
         own_bytes: int,
         min_open_rows: int,
+        more: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.on_room: Callable[[], None] = lambda: None
         self.settling: set[asyncio.Task[None]] = set()
@@ -71,6 +76,7 @@ class QueueCalls:
         self._following = next(todo, None)
         self._max_bytes, self._own_bytes = max_bytes, own_bytes
         self._min_open_rows = min_open_rows
+        self._more = more
         self._making: Iterator[list[CallRequest | Outcome]] = iter(())
         self._made: list[CallRequest | Outcome] = []  # the next call is the last
         self._calls_left = 0
@@ -119,22 +125,32 @@ class QueueCalls:
             if self._calls_left:
                 self._made = await self._ranges.in_reader(next, self._making)
                 continue
-            if self._following is None:
+            if self._following is None and (self._more is None or not await self._has_more(self._more)):
                 return None
+            assert self._following is not None  # noqa: S101 - there is more
             (number, partitions), self._following = self._following, next(self._todo, None)
             opened, self._making = await self._ranges.open(self, number, partitions)
             self._calls_left = sum(each.partition.row_count - each.outcomes - each.left for each in opened)
             for each in opened:  # the last session may have died between its last outcome and its commit
                 self._ranges.close_if_settled(each)
 
+    async def _has_more(self, more: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether there is a range that it needs next, once that is known. Raises what `more` raises."""
+        while (following := next(self._todo, None)) is None:
+            if not await more():
+                return False
+        self._following = following
+        return True
+
     def set_aside(self) -> None:
         """No open call gets an outcome in this session: what is open is closed, and nothing more is handed out."""
-        self._calls_left, self._following, self._todo = 0, None, iter(())
+        self._calls_left, self._following, self._todo, self._more = 0, None, iter(()), None
         self._making, self._made = iter(()), []
         for opened in tuple(self._open.values()):
             if not opened.is_settled:
                 opened.left = opened.partition.row_count - opened.outcomes
                 self._ranges.close_if_settled(opened)
+        self._ranges.note_set_aside(self)
 
     def note_open(self, opened: OpenPartition, range_: OpenRange) -> None:
         """One of its partitions is open."""

@@ -7,7 +7,7 @@ possible charge, never an error. An answer that was not accepted counts by itsel
 outcome's sums hold the call's asks, those of earlier sessions too.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -18,6 +18,7 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Answered, Failed, Outcome, PossibleCharge, Record, RejectedAsk
 from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.header_bounds import bounds_of
 from cometbatch.run_state.journal import ORDINAL, JournalReader
 from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.manifest import Manifest
@@ -40,12 +41,13 @@ encode_open = msgspec.json.Encoder().encode
 
 
 class Source(Struct, frozen=True):
-    """A file with records. `session`: who wrote it. `takes`: whether a call's records in it count; None: all do."""
+    """A file with records. `session`, `worker`: who wrote it. `takes`: whether a call's records count; None: all do."""
 
     path: Path
     session: int
     reader: JournalReader
     takes: Callable[[int], bool] | None = None
+    worker: int = 0
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines that count, with their offsets. Raises what a `JournalReader` raises."""
@@ -77,11 +79,14 @@ def sources(
     manifest: Manifest,
     indexes: Sequence[int],
     last: Session | None,
-    files: Iterable[JournalFile] | None = None,
+    files: Sequence[JournalFile] | None = None,
+    *,
+    bounds: Mapping[str, int] | None = None,
 ) -> list[Source]:
     """The files whose records of these partitions of one range count, in the order in which they count.
 
-    `files`: the range's journals, for a caller that has listed the folder already.
+    `files`: the range's journals, for a caller that has listed the folder already. `bounds`: how many bytes count of
+    those that another worker of their session went on from, by name; None is what their headers say.
     """
     journals, run_id, reopened = directory.journals, manifest.run_id, directory.reopened()
     since, found = dict[int, int](), list[Source]()
@@ -91,11 +96,14 @@ def sources(
         if round_.round:
             kept = journals.read_kept(index, round_.round, run_id, last)
             found.append(Source(journals.kept(index, round_.round), KEPT_BY_A_ROUND, kept))
-    for file in journals.all(manifest.range_of(indexes[0])) if files is None else files:
+    files = journals.all(manifest.range_of(indexes[0])) if files is None else files
+    if bounds is None:
+        bounds = bounds_of(journals.folder, files, last) if any(file.worker for file in files) else {}
+    for file in files:
         counting = frozenset(index for index, first in since.items() if file.session >= first)
         if counting:
-            reader = journals.read(file, run_id, last)
-            found.append(Source(journals.folder / file.name, file.session, reader, _takes(manifest, counting)))
+            reader, takes = journals.read(file, run_id, last, bounds.get(file.name)), _takes(manifest, counting)
+            found.append(Source(journals.folder / file.name, file.session, reader, takes, file.worker))
     return found
 
 
@@ -133,7 +141,22 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
                 yield Entry(duplicate(record), number, offset, len(line), _settled(record), is_duplicate=True)
     for ordinal, some in asks.items():
         if ordinal not in done:
+            if len(some) > 1:  # workers follow each other in any order of their numbers
+                some.sort(key=_ask_of)
             yield from some
+
+
+def records_of(source: Source) -> Iterator[Record]:
+    """Every record of a file, also those that another one stands before. Raises what a `JournalReader` raises."""
+    for offset, line in source.lines():
+        record = _decode(line, source.path, offset)
+        if not isinstance(record, OpenCall):
+            yield record
+
+
+def _ask_of(entry: Entry) -> int:
+    assert isinstance(entry.record, RejectedAsk)  # noqa: S101 - it is one of a call's asks
+    return entry.record.ask
 
 
 def open_targets(files: Iterable[Source]) -> dict[int, int]:

@@ -22,6 +22,7 @@ from cometbatch.results.target_column import with_target
 from cometbatch.run_state.manifest import metadata_of
 from cometbatch.run_state.open_partition import PIECE_BYTES, PartitionRecords
 from cometbatch.run_state.open_records import OpenRecords
+from cometbatch.run_state.progress import has_part
 from cometbatch.run_state.published import lines_of, result_partitions, state_of
 from cometbatch.run_state.run import Run
 
@@ -170,11 +171,7 @@ def rows_of(
 
 def is_committed(run: Run, index: int) -> bool:
     """Whether a partition has its part by now."""
-    path = run.directory.parts.path(index)
-    if not path.exists():
-        return False
-    round_ = parts.read_info(path, run.manifest.run_id, index).round
-    return round_ == run.directory.reopened().round_of(index).round
+    return has_part(run.directory, run.manifest, index)
 
 
 def _open_pieces(

@@ -168,10 +168,14 @@ def with_manifest(run: Run, manifest: Manifest) -> Run:
     return msgspec.structs.replace(run, manifest=manifest)
 
 
-def lacking(run: Run, partition: Partition, limit: int) -> int:
-    """How many calls of a partition have no outcome, of rows below the limit."""
+def lacking(run: Run, partition: Partition, limit: int, recorded: Collection[int] | None = None) -> int:
+    """How many calls of a partition have no outcome, of rows below the limit.
+
+    `recorded`: the calls of open partitions that have one; those of the run's progress where it is left out.
+    """
+    found = run.progress.recorded if recorded is None else recorded
     first, rows = run.manifest.first_ordinal(partition), min(partition.row_count, limit - partition.first_row)
-    return sum(ordinal not in run.progress.recorded for ordinal in range(first, first + rows))
+    return sum(ordinal not in found for ordinal in range(first, first + rows))
 
 
 def with_journals(run: Run) -> list[list[int]]:

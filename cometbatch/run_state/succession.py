@@ -22,7 +22,7 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError
 from cometbatch.results import parts
 from cometbatch.run_state import json_files
-from cometbatch.run_state.directory import LOCK, MANIFEST, RunDirectory
+from cometbatch.run_state.directory import LOCK, MANIFEST, RunDirectory, drop_caches
 from cometbatch.store import local
 
 NEXT: Final = "next"
@@ -117,7 +117,7 @@ def _remove_void(home: RunDirectory) -> None:
     if folder.is_dir() and not home.parts.is_dataset:
         update = RunDirectory(folder, within=home)
         update.clear()
-        local.remove_tree(update.index)
+        drop_caches(update)
         for path in (folder / "journal", folder / "sessions", folder / "parts", folder):
             with contextlib.suppress(OSError):  # it is gone, or holds what is not ours
                 path.rmdir()
@@ -142,7 +142,7 @@ def give_up(home: RunDirectory) -> None:
     update = next_of(home)
     run_id = _run_id(update)
     if run_id is not None:
-        local.remove_tree(update.index)
+        drop_caches(update)
         _make(home.path / EARLIER)
         local.move(home.path / NEXT, home.path / EARLIER / run_id)
         local.sync(home.path / EARLIER)

@@ -65,9 +65,71 @@ def entries(folder: Path) -> list[str]:
             return []
 
 
-def staged(final: Path) -> Path:
-    """Where a file is written until it is whole: readers of a folder of tables pass over names that begin so."""
-    return final.with_name("." + final.name + STAGED)
+def staged(final: Path, owner: str = "") -> Path:
+    """Where a file is written until it is whole: readers of a folder of tables pass over names that begin so.
+
+    `owner`: who writes it, where several processes may write this file at a time.
+    """
+    return final.with_name(f".{final.name}{owner and '.' + owner}{STAGED}")
+
+
+def write_new(final: Path, write: Callable[[IO[bytes]], None], owner: str, check: Callable[[], object]) -> bool:
+    """Write a file whole where there is none; False where another process was first, whose file stays.
+
+    `check` is called right before the file gets its name. Raises what it raises, and what `write_aside` raises; then
+    there is no such file by this process.
+    """
+    aside = staged(final, owner)
+    with naming(final, "can't be written"):
+        try:
+            with aside.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            check()
+            return _link(aside, final)
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def _link(aside: Path, final: Path) -> bool:
+    """Give a file a second name, durably, unless another file has it."""
+    try:
+        os.link(aside, final)
+    except OSError as error:
+        is_ours = _is_same(aside, final)  # a server of files may have done it, and lost its answer
+        if not is_ours and not isinstance(error, FileExistsError):
+            raise
+    else:
+        is_ours = True
+    sync(final.parent)
+    return is_ours
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are those of one file."""
+    try:
+        return one.samefile(other)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def link(source: Path, final: Path, owner: str = "") -> bool:
+    """Make `final` another name of the file `source`, in place of what has it now; False where it is that already.
+
+    Any process may do it at any time, and again. Raises `CheckpointError` where the disk refuses.
+    """
+    with naming(final, f"can't be linked to {source}"):
+        if _is_same(source, final):
+            return False
+        aside = staged(final, owner)
+        aside.unlink(missing_ok=True)
+        os.link(source, aside)
+        aside.replace(final)
+        aside.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
+    sync(final.parent)
+    return True
 
 
 def write_aside(final: Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -198,12 +260,11 @@ class Lock:
         has no locks.
         """
         make_folder(self._path.parent)
-        file = self._path.open("a+b", buffering=0)
+        file = _lock_file(self._path)
         try:
             _flock_patiently(file)
         except BlockingIOError as error:
-            file.seek(0)
-            holder = _living_holder((file.read() or b"").decode(errors="replace"))
+            holder = _living_holder(_lines(file)[0].decode(errors="replace"))
             file.close()
             words = f"{self._path.parent}: {holder} is running {self._holder_of}. Wait for it, or stop it."
             raise RunLockedError(words, holder) from error
@@ -213,11 +274,33 @@ class Lock:
         self._file = file
 
     def sign(self) -> None:
-        """Write this process's name into the lock, for the message that a second process gets; a full disk lacks it."""
+        """Write this process's name into the lock, for the message that a second process gets; a full disk lacks it.
+
+        A note that is there stays.
+        """
         if self._file is not None:
             with contextlib.suppress(OSError):
-                self._file.truncate(0)
-                self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                _put(self._file, _lines(self._file)[1])
+
+    def write_note(self, note: bytes) -> None:
+        """Sign, and leave a note of one line for whoever gets the lock next, in place of the note that is there.
+
+        On return it survives a power cut; before that, there is the old note or the new one. b"": no note. Raises
+        `CheckpointError` where the disk refuses.
+        """
+        if self._file is None:
+            raise RuntimeError("only who has the lock writes into it")
+        with naming(self._path, "can't be written"):
+            _put(self._file, note)
+            os.fsync(self._file.fileno())
+        sync(self._path.parent)
+
+    def note(self) -> bytes:
+        """The note in the lock, read without taking part; b"" where there is none.
+
+        Raises `CheckpointError` where it can't be read.
+        """
+        return _note_in(content(self._path, b""))
 
     def thread(self) -> ThreadPoolExecutor:
         """A thread that may write under this lock: `release` waits for its end."""
@@ -253,6 +336,38 @@ class Lock:
         except OSError:
             return False
         return False
+
+
+def _lock_file(path: Path) -> io.FileIO:
+    """The lock's file, open; not for appending, so that what it says is replaced and never gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.open("r+b", buffering=0)
+    path.open("ab").close()
+    return path.open("r+b", buffering=0)
+
+
+def _lines(file: io.FileIO) -> tuple[bytes, bytes]:
+    """The signature and the note in a lock."""
+    file.seek(0)
+    told = file.read() or b""
+    return told.partition(b"\n")[0], _note_in(told)
+
+
+def _note_in(told: bytes) -> bytes:
+    return told.partition(b"\n")[2].strip(b" \0\n")
+
+
+def _put(file: io.FileIO, note: bytes) -> None:
+    """Write the signature and a note over what is there in one go: a file that is cut first would say nothing.
+
+    It is less than a sector of a disk. Raises `OSError` where not all of it was written.
+    """
+    told = f"process {os.getpid()} on {socket.gethostname()}\n".encode() + (note and note + b"\n")
+    padded = told.ljust(os.fstat(file.fileno()).st_size)
+    file.seek(0)
+    if file.write(padded) != len(padded):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.truncate(len(told))
 
 
 def _flock_patiently(file: io.FileIO) -> None:

@@ -1,0 +1,145 @@
+"""A range that was claimed: what is recorded of it, and what its earlier owners left in flight becomes the new one's.
+
+Guards: before anything of the range is sent, its new owner has written down how much of the earlier owners' journals
+counts, and each of their marks that no record of theirs settles, in one write that is synced. What they write later
+counts for nothing. So whichever of several owners dies when, each outcome that counts stands once, and each request
+that may be billed is in the bill once.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct
+
+from cometbatch.money.exact import EXACT
+from cometbatch.records import PossibleCharge, Record
+from cometbatch.results import codec
+from cometbatch.run_state import recorded
+from cometbatch.run_state.in_flight import Mark, read_marks
+from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal
+from cometbatch.run_state.journal_files import JournalFile, journal_name
+from cometbatch.run_state.manifest import partitions_of
+from cometbatch.run_state.ownership import Claimed, LostOwnerError
+from cometbatch.run_state.progress import RangeProgress, attempt_of, look_at_range
+from cometbatch.run_state.run import Run
+from cometbatch.run_state.spending import NOTHING, Spending
+from cometbatch.store import local
+
+
+class Lines(Struct, frozen=True):
+    """Records of one partition that stand in a journal, one after the other, from `offset` on."""
+
+    records: tuple[Record, ...]
+    lines: tuple[bytes, ...]
+    offset: int
+
+
+class Taken(Struct, frozen=True):
+    """A range that is this owner's now. `progress`: what is recorded of it.
+
+    `journal`: this owner's own, closed, where it goes on from others; `charges`: what it holds already, by partition.
+    `spent`: what each earlier owner had booked in the partitions without a part, marks at their most, US dollars.
+    """
+
+    progress: RangeProgress
+    journal: Journal | None = None
+    charges: Mapping[int, Lines] = msgspec.field(default_factory=dict)
+    spent: Mapping[int, Decimal] = msgspec.field(default_factory=dict)
+
+
+def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Callable[[], bool]) -> Taken:
+    """Make a claimed range this owner's. For a thread: it reads and writes.
+
+    Raises `CheckpointError` where a file is damaged or the disk refuses, `LostOwnerError` where the range is another's
+    by then.
+    """
+    directory, manifest, last, number = run.directory, run.manifest, run.progress.last, claimed.number
+    listed = directory.journals.all(number)
+    files = [file for file in listed if file.session < session or (file.session, file.worker) in _of(session, claimed)]
+    if not claimed.earlier:
+        return Taken(look_at_range(directory, manifest, last, number, files))
+    marks = _marks(run, session, claimed, files)  # first: what is recorded meanwhile settles its mark
+    wanted = [attempt_of(session, earlier, mark) for earlier, mark in marks]
+    progress = look_at_range(directory, manifest, last, number, files, wanted=wanted)
+    for file in files:  # what was measured is not lost to a power cut from here on
+        if file.session == session:
+            local.sync(directory.journals.folder / file.name)
+    names = [journal_name(number, session, earlier) for earlier in claimed.earlier]
+    bounds = {name: progress.whole.get(name, 0) for name in names}
+    moment = datetime.now(UTC)
+    charges = [
+        PossibleCharge(
+            mark.ordinal, moment, "in_flight", mark.max_cost_usd, ask=mark.ask, attempt=mark.attempt, owner=earlier
+        )
+        for earlier, mark in marks
+        if manifest.partition_of(mark.ordinal) not in progress.committed
+        and attempt_of(session, earlier, mark) not in progress.settled
+    ]
+    spent = dict.fromkeys(claimed.earlier, NOTHING)
+    open_ones = [index for index in partitions_of(manifest, number) if index not in progress.committed]
+    if open_ones:
+        sources = recorded.sources(directory, manifest, open_ones, last, files, bounds=bounds)
+        for owner, amount in itertools.chain(
+            _booked(sources, session, claimed), ((each.owner, each.max_cost_usd) for each in charges)
+        ):
+            spent[owner] = EXACT.add(spent.get(owner, NOTHING), amount or NOTHING)
+    else:
+        return Taken(progress, spent=spent)
+    by_partition: dict[int, list[PossibleCharge]] = {}
+    for charge in charges:
+        by_partition.setdefault(manifest.partition_of(charge.ordinal), []).append(charge)
+    encoded = {index: tuple(map(codec.encode_record, some)) for index, some in by_partition.items()}
+    if not is_current():
+        raise LostOwnerError(f"range {number} is another's by now")
+    lines = [line for some in encoded.values() for line in some]
+    journal = directory.journals.begin(manifest.run_id, number, session, worker, earlier=bounds, records=lines)
+    try:
+        journal.sync()
+    finally:
+        journal.close()
+    return Taken(progress, journal, dict(_placed(by_partition, encoded, journal.records_at)), spent)
+
+
+def _of(session: int, claimed: Claimed) -> set[tuple[int, int]]:
+    return {(session, worker) for worker in claimed.earlier}
+
+
+def _placed(
+    records: Mapping[int, Sequence[Record]], encoded: Mapping[int, tuple[bytes, ...]], offset: int
+) -> Iterable[tuple[int, Lines]]:
+    for index, lines in encoded.items():
+        yield index, Lines(tuple(records[index]), lines, offset)
+        offset += sum(len(line) + LINE_EXTRA_BYTES for line in lines)
+
+
+def _marks(run: Run, session: int, claimed: Claimed, files: Iterable[JournalFile]) -> list[tuple[int, Mark]]:
+    """The earlier owners' marks in this range. One that is not whole is of an unknown call: the session's end has it.
+
+    Raises `LostFileError` where an owner's file is gone, though it has begun a journal.
+    """
+    found: list[tuple[int, Mark]] = []
+    begun = {file.worker for file in files if file.session == session}
+    for worker in claimed.earlier:
+        path = run.directory.marks_of(session, worker)
+        if worker in begun or path.exists():
+            marks = (mark for mark in read_marks(path, run.manifest.run_id) if mark.is_whole)
+            of_range = run.manifest.range_of
+            found += [
+                (worker, mark) for mark in marks if of_range(run.manifest.partition_of(mark.ordinal)) == claimed.number
+            ]
+    return found
+
+
+def _booked(sources: Iterable[recorded.Source], session: int, claimed: Claimed) -> Iterator[tuple[int, Decimal | None]]:
+    """What each record of the earlier owners adds, with whose it is; they follow each other as they had the range."""
+    places = {worker: place for place, worker in enumerate(claimed.earlier)}
+    spending = Spending()
+    for source in sorted(sources, key=lambda source: (source.session, places.get(source.worker, -1))):
+        for record in recorded.records_of(source):
+            amount = spending.added(record)
+            if source.session == session:
+                is_others = isinstance(record, PossibleCharge) and record.owner
+                yield (record.owner if isinstance(record, PossibleCharge) and is_others else source.worker), amount

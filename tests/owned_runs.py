@@ -1,0 +1,166 @@
+"""Several owners of one run on a disk, whose claims a script deals out; on virtual time, in one process."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from cometbatch.engines.session import Ports, run_partitions
+from cometbatch.limiting.limits import Limits
+from cometbatch.run_state.ownership import Claimed, LostOwnerError
+from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.progress import Progress
+from cometbatch.run_state.sharing import share
+from cometbatch.runner.ports import Ended, Policy
+from cometbatch.runner.queue_start import QueueStart
+from tests.run_on_disk import RunOnDisk, session_of
+from tests.scripted_run import HALF, NOW, RUN_ID, ScriptedService, Watcher
+
+
+class Dealer:
+    """Deals ranges out, one at a claim, as a coordinator does that knows at once who is gone.
+
+    A range of an owner that was lost goes to whoever claims next. A claim waits while others may still lose theirs.
+    """
+
+    def __init__(self, ranges: Iterable[int]) -> None:
+        self.free: dict[int, tuple[int, ...]] = dict.fromkeys(ranges, ())  # with their earlier owners
+        self.held: dict[int, tuple[int, tuple[int, ...]]] = {}  # by range: owner, earlier ones
+        self.lost: set[int] = set()
+        self.claims: list[tuple[int, int]] = []
+        self.closed: list[tuple[int, int]] = []
+        self.committed: list[tuple[int, int, Decimal]] = []
+        self.found: list[tuple[int, int, int, Decimal]] = []
+        self._changed = asyncio.Condition()
+
+    async def lose(self, owner: int) -> None:
+        """An owner's lease has ended: its ranges are there for others."""
+        self.lost.add(owner)
+        for number, (holder, earlier) in tuple(self.held.items()):
+            if holder == owner:
+                self.free[number] = (*earlier, holder)
+                del self.held[number]
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def next(self, owner: int) -> Claimed | None:
+        """The lowest free range, once there is one; None once all are closed."""
+        async with self._changed:
+            while not self.free:
+                if owner in self.lost:
+                    raise LostOwnerError("lost")
+                if all(holder == owner for holder, _ in self.held.values()):
+                    return None
+                await self._changed.wait()
+        if owner in self.lost:
+            raise LostOwnerError("lost")
+        number = min(self.free)
+        earlier = self.free.pop(number)
+        self.held[number] = owner, earlier
+        self.claims.append((owner, number))
+        return Claimed(number, earlier)
+
+    def close(self, owner: int, number: int) -> None:
+        """An owner is through with a range."""
+        assert self.held.pop(number)[0] == owner
+        self.closed.append((owner, number))
+
+        async def tell() -> None:
+            async with self._changed:
+                self._changed.notify_all()
+
+        self._telling = asyncio.ensure_future(tell())
+
+
+class DealtOwnership:
+    """One owner's claims, at a dealer."""
+
+    def __init__(self, dealer: Dealer, worker: int) -> None:
+        self.worker = worker
+        self.dealer = dealer
+        self.before_commit: Callable[[], object] = lambda: None  # called when a commit has been allowed
+
+    def is_current(self) -> bool:
+        return self.worker not in self.dealer.lost
+
+    async def more(self, after: int) -> Sequence[Claimed] | None:
+        claimed = await self.dealer.next(self.worker)
+        return None if claimed is None else [claimed]
+
+    async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
+        await asyncio.sleep(0)
+        if not self.is_current():
+            raise LostOwnerError("lost")
+        self.dealer.committed.append((self.worker, index, spent_usd))
+        self.before_commit()
+
+    def found(self, range_: int, earlier: int, spent_usd: Decimal) -> None:
+        self.dealer.found.append((self.worker, range_, earlier, spent_usd))
+
+    def closed(self, range_: int) -> None:
+        self.dealer.close(self.worker, range_)
+
+
+class OwnedRun:
+    """A session of a run with several owners. `ranges`: what is dealt out; all of them by default."""
+
+    def __init__(self, disk: RunOnDisk, ranges: Iterable[int] | None = None) -> None:
+        self.disk = disk
+        begun, _ = share(disk.begin())
+        disk.manifest = begun.manifest
+        self.run = msgspec.structs.replace(begun, progress=Progress(last=begun.progress.last))
+        self.dealer = Dealer(range(disk.manifest.partitions_in_slice) if ranges is None else ranges)
+
+    @property
+    def session(self) -> int:
+        """Its number."""
+        return session_of(self.run)
+
+    def owner(self, worker: int, service: ScriptedService, *, slots: int = 4, **options: Any) -> "Owner":
+        """A process that begins to work on it."""
+        return Owner(self, DealtOwnership(self.dealer, worker), service, slots, **options)
+
+
+class Owner:
+    """One owner's process."""
+
+    def __init__(
+        self,
+        run: OwnedRun,
+        ownership: DealtOwnership,
+        service: ScriptedService,
+        slots: int,
+        *,
+        limit: int | None = None,
+        **policy: Any,
+    ) -> None:
+        self.ownership = ownership
+        self.recorded = Watcher()
+        disk = run.disk
+        self.partitions = Partitions(
+            run.run,
+            run.session,
+            disk.tables,
+            [disk.make],
+            ("n",),
+            slots=slots,
+            queues=disk.queues,
+            limit=limit,
+            ownership=ownership,
+        )
+        self.marks = disk.directory.new_marks(RUN_ID, run.session, slots, ownership.worker)
+        self.ports = Ports(
+            service=service.as_service(),
+            policy=Policy(concurrency=slots, **policy),
+            limits=Limits(),
+            observer=self.recorded,
+            now=lambda: NOW,
+            jitter=lambda: HALF,
+            queues=[QueueStart() for _ in disk.queues],
+        )
+
+    async def work(self) -> Ended:
+        """Work to the end."""
+        return await run_partitions(self.partitions, self.marks, self.ports)
