@@ -1,7 +1,8 @@
 """How a session begins: what earlier ones left is counted before the first request is sent.
 
 In this order, each step repeatable: leftovers go; existing journals are synced; the session's file is written, with the
-charges of all marks that no record settles; then marks that it has counted go.
+charges of all marks that no record settles, and of what workers had booked for themselves or left; then what it has
+counted so goes. A data set whose parts lie in the run directory names all of them.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.run import Run, with_manifest
 from cometbatch.run_state.sessions import MARKS_LISTED, Session, Who
+from cometbatch.run_state.strays import Strays
 from cometbatch.store import local
 
 
@@ -34,8 +36,11 @@ def next_session(run: Run, who: Who) -> Run:
     whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
     known = {} if run.progress.last is None else run.progress.last.counted
     counted = {name: size for name, size in whole.items() if size or name in known}
-    session = _write(run, who, counted, run.progress.charges, _open(run))
-    settled = msgspec.structs.replace(run.progress, last=session, unsettled=(), accepted=Tally())
+    session = _write(run, who, counted, run.progress.left, _open(run))
+    run.directory.parts.link_all()
+    settled = msgspec.structs.replace(
+        run.progress, last=session, unsettled=(), accepted=Tally(), booked=Tally(), strays=Strays()
+    )
     return msgspec.structs.replace(run, progress=settled)
 
 
@@ -50,9 +55,9 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     journals, parts = run.directory.journals, run.directory.parts
     ranges = range(manifest.partitions_in_slice)  # the new job may divide other rows
     staying = {file.name: 0 for file in journals.all() if file.range in ranges}
-    session = _write(run, who, staying, tallies.add(run.progress.charges, run.progress.records))  # without outcomes
+    session = _write(run, who, staying, tallies.add(run.progress.left, run.progress.records))  # without outcomes
     useless = [journals.folder / file.name for file in journals.all() if file.name not in staying]
-    useless += [parts.folder / name for name in local.entries(parts.folder) if parts.index(name) is not None]
+    useless += parts.all()
     for path in useless:  # parts, too: all of their outcomes were reset
         local.remove(path)
     return msgspec.structs.replace(with_manifest(run, manifest), progress=Progress(last=session))
@@ -84,7 +89,9 @@ def _write(
         open=open_ones,
     )
     run.directory.write_session(session)
-    for path in run.directory.marks_before(number):
+    directory, strays = run.directory, (name for name in run.progress.strays.names if name not in counted)
+    counted_now = [*directory.marks_before(number), *directory.owners.charges_before(number)]
+    for path in [*counted_now, *(directory.journals.folder / name for name in strays)]:
         local.remove(path)
     return session
 
@@ -101,5 +108,7 @@ def remove_leftovers(run: Run) -> None:
     def partitions_of(range_: int) -> Iterable[int]:
         return (range_,) if len(run.manifest.slices) == 1 else told_of.get(range_, ())
 
+    strays = frozenset(run.progress.strays.names)
     for path in run.directory.leftovers(run.progress.committed, run.progress.last, partitions_of):
-        local.remove(path)
+        if path.name not in strays:
+            local.remove(path)

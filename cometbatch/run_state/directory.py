@@ -96,6 +96,10 @@ class Reopened(Struct, frozen=True):
         """The round that a partition is in."""
         return self.partitions.get(index, _FIRST)
 
+    def number_of(self, index: int) -> int:
+        """The number of that round."""
+        return self.round_of(index).round
+
 
 _FIRST: Final = Round(0, 0)
 
@@ -127,7 +131,7 @@ class RunDirectory:
         is_dataset = parts is not None
         self.parts = PartFiles(
             parts or _first(self._places, PARTS),
-            lambda index: self.reopened().round_of(index).round,
+            lambda: self.reopened().number_of,
             is_dataset=is_dataset,
             within=_first(self._places, PARTS),
         )
@@ -303,8 +307,9 @@ class RunDirectory:
         """Files of a killed process that count for nothing.
 
         Half-written files; records of committed partitions, or of rounds and sessions that do not count; parts of
-        earlier rounds; marks that a later session has counted already. `partitions_of`: the partitions of a range that
-        may have records in its journals.
+        earlier rounds; marks and workers' charges that a later session has counted already. `partitions_of`: the
+        partitions of a range that may have records in its journals. Workers' journals of committed partitions are among
+        them, also where they count (`strays`).
         """
         done, reopened = frozenset(committed), self.reopened()
         for folder in self._all_folders():
@@ -321,6 +326,7 @@ class RunDirectory:
             yield from self.parts.superseded(index)
         if last is not None:
             yield from self.marks_before(last.number)
+            yield from self.owners.charges_before(last.number)
 
 
 def drop_caches(directory: RunDirectory) -> None:

@@ -65,15 +65,17 @@ class OwnerFiles:
         content = msgspec.json.format(msgspec.json.encode(charges), indent=1) + b"\n"
         local.write_bytes(self.sessions / f"{owner_name(charges.session, charges.worker)}.json", content)
 
-    def charges(self, session: int) -> Iterator[OwnerCharges]:
-        """What the owners of a session booked, in the order of their numbers.
+    def charges_of(self, session: int) -> list[Path]:
+        """The files with what the owners of a session booked, in the order of their numbers."""
+        return self._charge_files(range(session, session + 1))
 
-        Raises `LostFileError` where a file is damaged: it holds money, so that nobody may guess it.
+    def read_charges(self, path: Path) -> list[OwnerCharges]:
+        """What one of these files says; nothing where it is gone, since a later session has counted it.
+
+        Raises `LostFileError` where it is damaged: it holds money, so that nobody may guess it.
         """
-        for path in self._charge_files(range(session, session + 1)):
-            content = local.content(path, None)
-            if content is not None:
-                yield _decoded(content, path)
+        content = local.content(path, None)
+        return [] if content is None else [_decoded(content, path)]
 
     def charges_before(self, session: int) -> list[Path]:
         """The files of owners of earlier sessions, which this session's file has counted."""
@@ -92,6 +94,11 @@ class OwnerFiles:
         path = self.committed / f"{owner_name(session, worker)}.jsonl"
         with local.naming(path, "can't be written"), path.open("ab", buffering=0) as file:
             file.write(line_of(msgspec.json.encode(part)))
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether any owner has noted a part."""
+        return any(map(COMMITTED.fullmatch, local.entries(self.committed)))
 
     def parts(self, run_id: str) -> Iterator[CommittedPart]:
         """The lines of all owners' parts, the newest session's last; damaged ones, and another run's, are passed over.

@@ -5,7 +5,7 @@ parts of a data set are the result; what an owner finishes of it lies in the run
 is a second name of the same file, which anybody may make, and again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,18 +15,20 @@ from cometbatch.store import local
 
 
 class PartFiles:
-    """Parts by partition. `round_of`: the round that a partition is in.
+    """Parts by partition. `rounds`: what tells, as it is now, the round that a partition is in.
 
     A part has its round in its name. In a data set (`is_dataset`) the parts are the result: their names there stay the
     same in every round, and the round is in the footer alone. `within`: the folder in the run directory for the parts
     that owners make, which have their round in their names, also in a data set.
     """
 
-    def __init__(self, folder: Path, round_of: Callable[[int], int], *, is_dataset: bool, within: Path) -> None:
+    def __init__(
+        self, folder: Path, rounds: Callable[[], Callable[[int], int]], *, is_dataset: bool, within: Path
+    ) -> None:
         self.folder = folder
         self.is_dataset = is_dataset
         self.within = within
-        self._round_of = round_of
+        self._rounds = rounds
 
     def path(self, index: int) -> Path:
         """Where the part of a partition is, or will be, in the round that the partition is in."""
@@ -39,8 +41,7 @@ class PartFiles:
 
     def _of_owners(self, index: int) -> Path:
         """A part with its round in its name."""
-        round_ = self._round_of(index)
-        return self.within / (f"{name_of(index)}.r{round_}.part" if round_ else f"{name_of(index)}.part")
+        return self.within / _name(index, self._rounds()(index))
 
     def index(self, name: str) -> int | None:
         """The partition that a file of this name is a part of, in whichever round; None for other names."""
@@ -48,24 +49,38 @@ class PartFiles:
 
     def there(self) -> list[int]:
         """The partitions with a part under its present name, ascending. In a data set it may be an old round's."""
-        found = self._there(self.within)
+        found = set(self.in_run())
         if self.is_dataset:
             names = map(DATASET_PART.fullmatch, local.entries(self.folder))
             found |= {index for name in names if (index := index_in(name)) is not None}
         return sorted(found)
 
-    def _there(self, folder: Path) -> set[int]:
-        names = set(local.entries(folder))
-        indexes = {index for name in names if (index := index_in(PART.fullmatch(name))) is not None}
-        return {index for index in indexes if self._of_owners(index).name in names}
-
     def in_run(self) -> list[int]:
         """The partitions whose part lies in the run directory, ascending."""
-        return sorted(self._there(self.within))
+        return sorted(index for index, _ in self._present(local.entries(self.within)))
+
+    def sizes(self) -> dict[int, int]:
+        """The same partitions, with the bytes of their parts. Raises `CheckpointError` where they can't be read."""
+        found = local.sizes(self.within)
+        return {index: found[name] for index, name in self._present(found)}
+
+    def _present(self, names: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """The parts under their present names among these, each with its partition."""
+        round_of = self._rounds()
+        for name in names:
+            index = index_in(PART.fullmatch(name))
+            if index is not None and name == _name(index, round_of(index)):
+                yield index, name
+
+    def all(self) -> list[Path]:
+        """Every part, of whichever round."""
+        found = [(self.within, PART), *([(self.folder, DATASET_PART)] if self.is_dataset else [])]
+        names = ((folder, name, kind) for folder, kind in found for name in local.entries(folder))
+        return [folder / name for folder, name, kind in names if index_in(kind.fullmatch(name)) is not None]
 
     def superseded(self, index: int) -> list[Path]:
         """The parts of a partition from other rounds than its present one."""
-        if not self._round_of(index):
+        if not self._rounds()(index):
             return []
         present = self._of_owners(index).name
         names = (name for name in local.entries(self.within) if name != present)
@@ -112,3 +127,7 @@ class PartFiles:
             return []
         pairs = ((index, self._of_owners(index), self.published(index)) for index in self.in_run())
         return [index for index, part, name in pairs if not (name.exists() and name.samefile(part))]
+
+
+def _name(index: int, round_: int) -> str:
+    return f"{name_of(index)}.r{round_}.part" if round_ else f"{name_of(index)}.part"

@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +20,11 @@ from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.losses import lost_journals, without
 from cometbatch.run_state.manifest import Manifest, partitions_of
 from cometbatch.run_state.names import LostFileError
+from cometbatch.run_state.owner_files import OwnerCharges
+from cometbatch.run_state.recorded import Attempt
+from cometbatch.run_state.seen_parts import SeenParts
 from cometbatch.run_state.sessions import Session, Who
+from cometbatch.run_state.strays import Included, Strays, read_strays
 
 RECORDS_AT_ONCE = 64  # of a partition, in memory: answers can be long
 BYTES_AT_ONCE = 4 * 1024 * 1024  # of all partitions of a range
@@ -37,7 +40,8 @@ class Progress(Struct, frozen=True):
     the newest session. `whole`: for each journal that was read, how many of its bytes are whole lines, and `torn`:
     where damaged lines begin among them that a power cut left. `accepted`: damaged lines and lost files that a person
     accepts now, as charges. `asks`: of calls without an outcome, the last of each with the text of its answer. `open`:
-    partitions without a part that have a record.
+    partitions without a part that have a record. `booked`: charges that workers of the newest session have in files of
+    their own. `strays`: what else they recorded that is in no part, possible charges once they are dead.
     """
 
     committed: tuple[int, ...] = ()
@@ -51,6 +55,8 @@ class Progress(Struct, frozen=True):
     accepted: Tally = Tally()
     asks: dict[int, list[RejectedAsk]] = msgspec.field(default_factory=dict)
     open: tuple[int, ...] = ()
+    booked: Tally = Tally()
+    strays: Strays = Strays()
 
     def open_by_range(self, manifest: Manifest) -> dict[int, set[int]]:
         """The partitions without a part that have a record, by their range, whose journals stay for them."""
@@ -67,12 +73,26 @@ class Progress(Struct, frozen=True):
     @property
     def tally(self) -> Tally:
         """Of everything that counts, with the charges that earlier sessions left."""
-        return self.records if self.last is None else tallies.add(self.records, self.last.total)
+        return tallies.add(self.records, self.noted)
+
+    @property
+    def noted(self) -> Tally:
+        """The possible charges that count without a journal."""
+        return self.booked if self.last is None else tallies.add(self.last.total, self.booked)
 
     @property
     def charges(self) -> Tally:
-        """What no session's file has yet: marks that a dead session left, and losses that a person accepts."""
-        return tallies.add(charged(self.unsettled), self.accepted)
+        """What no file of charges has yet.
+
+        These are marks that a dead session left, what its workers recorded for no part, and losses that a person
+        accepts.
+        """
+        return tallies.add(tallies.add(charged(self.unsettled), self.strays.tally), self.accepted)
+
+    @property
+    def left(self) -> Tally:
+        """What the newest session's file lacks, once that session is dead."""
+        return tallies.add(self.charges, self.booked)
 
     @property
     def with_charges(self) -> Tally:
@@ -107,25 +127,29 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     # In this order: a call that is recorded, or a partition that is committed meanwhile, is found in a later place.
     last, lost = _last_session(directory, manifest.run_id, accept)
     marks, lost_marks = _marks(directory, manifest.run_id, last, accept)
-    lost += lost_marks
-    committed: set[int] = set()
-    by_slice: dict[int, Tally] = {}
-    _see_parts(directory, manifest, committed, by_slice)  # whose journals, if any are left, are not read at all
-    gone = lost_journals(directory, manifest, last, committed)
-    _see_parts(directory, manifest, committed, by_slice)
-    last, lost_names = _without_lost(last, [path for path, some in gone.items() if not some <= committed], accept)
+    charges, lost_charges = _owners_charges(directory, last, accept)
+    lost += [*lost_marks, *lost_charges]
+    seen = SeenParts(directory, manifest)
+    seen.look()  # their journals, if any are left, are not read at all
+    gone = lost_journals(directory, manifest, last, seen.committed)
+    seen.look()
+    last, lost_names = _without_lost(last, [path for path, some in gone.items() if not some <= seen.committed], accept)
     unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
     there = {name for name in lost_names if (directory.journals.folder / name).exists()}
     last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
     journals = _OpenPartitions(directory, manifest, last, {attempt_of(*mark) for mark in marks})
-    journals.read_all(committed)
-    _see_parts(directory, manifest, committed, by_slice)
-    done = frozenset(committed)
+    journals.read_all(seen.committed)
+    seen.look()
+    done, by_slice = frozenset(seen.committed), dict(seen.by_slice)
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
     for index, opened in open_ones.items():
-        _add_to(by_slice, manifest.partition(index).slice, opened.tally)
+        number = manifest.partition(index).slice
+        by_slice[number] = tallies.add(by_slice.get(number, Tally()), opened.tally)
+    included = Included(seen, charges)
+    strays = read_strays(directory, manifest, last, done, included)
+    settled = journals.settled | strays.settled
     return Progress(
-        committed=tuple(sorted(committed)),
+        committed=tuple(sorted(done)),
         records=functools.reduce(tallies.add, by_slice.values(), Tally()),
         by_slice=by_slice,
         recorded=frozenset(itertools.chain.from_iterable(opened.outcomes for opened in open_ones.values())),
@@ -133,11 +157,13 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
             mark
             for session, worker, mark in marks
             if not mark.is_whole
-            or (
-                manifest.partition_of(mark.ordinal) not in done
-                and attempt_of(session, worker, mark) not in journals.settled
+            or not (
+                attempt_of(session, worker, mark) in settled
+                or ((index := manifest.partition_of(mark.ordinal)) in done and included.has(index, session, worker))
             )
         ),
+        booked=functools.reduce(tallies.add, (each.total for each in charges), Tally()),
+        strays=strays,
         last=last,
         whole=journals.whole,
         torn=journals.torn,
@@ -147,26 +173,12 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     )
 
 
-def _see_parts(directory: RunDirectory, manifest: Manifest, committed: set[int], by_slice: dict[int, Tally]) -> None:
-    """Add the partitions that have a part by now, in their present round, and what each slice has in them."""
-    for index in directory.parts.there():
-        if index not in committed:
-            info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
-            if info.round == directory.reopened().round_of(index).round:
-                committed.add(index)
-                _add_to(by_slice, manifest.partition(index).slice, info.tally)
-
-
 def has_part(directory: RunDirectory, manifest: Manifest, index: int) -> bool:
     """Whether a partition has its part by now. Raises `CheckpointError` where the part is damaged, or another run's."""
     path = directory.parts.path(index)
     if not path.exists():
         return False
     return parts.read_info(path, manifest.run_id, index).round == directory.reopened().round_of(index).round
-
-
-def _add_to(by_slice: dict[int, Tally], number: int, tally: Tally) -> None:
-    by_slice[number] = tallies.add(by_slice.get(number, Tally()), tally)
 
 
 def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str]) -> tuple[Session | None, list[str]]:
@@ -204,6 +216,21 @@ def _marks(
     return marks, lost
 
 
+def _owners_charges(
+    directory: RunDirectory, last: Session | None, accept: Collection[str]
+) -> tuple[list[OwnerCharges], list[str]]:
+    """What the newest session's workers booked, and the names of the files whose loss is accepted."""
+    found, lost = list[OwnerCharges](), list[str]()
+    for path in [] if last is None else directory.owners.charges_of(last.number):
+        try:
+            found += directory.owners.read_charges(path)
+        except LostFileError:
+            if path.name not in accept:
+                raise
+            lost.append(path.name)
+    return found, lost
+
+
 def _without_lost(last: Session | None, lost: list[Path], accept: Collection[str]) -> tuple[Session | None, list[str]]:
     """The newest session without these journals, and their names, whose loss is accepted.
 
@@ -237,10 +264,6 @@ def _set_aside(
         lost = (PossibleCharge(-1, _EPOCH, "damaged", most) for _ in offsets)
         accepted = tallies.add(accepted, tallies.tally(lost))
     return last, accepted
-
-
-Attempt: TypeAlias = tuple[int, int, int, int, int]
-"""Session, worker (0: of a session alone), ordinal, ask, attempt."""
 
 
 def attempt_of(session: int, worker: int, mark: Mark) -> Attempt:
@@ -322,11 +345,7 @@ class _OpenPartitions:
                     each.add()
                 waiting_bytes = 0
             if self._wanted:
-                session, worker = files[entry.source].session, files[entry.source].worker
-                if isinstance(entry.record, PossibleCharge) and entry.record.owner:
-                    worker = entry.record.owner
-                told = {(session, worker, entry.record.ordinal, ask, attempt) for ask, attempt in entry.settled}
-                self.settled |= told & self._wanted
+                self.settled |= recorded.attempts_in(files[entry.source], entry) & self._wanted
         for each in found.values():
             each.add()
         self.found |= found

@@ -34,6 +34,8 @@ class OpenCall(Struct, frozen=True, tag="open", tag_field="record"):
     target: int = 0
 
 
+Attempt: TypeAlias = tuple[int, int, int, int, int]
+"""Session, worker (0: of a session alone), ordinal, ask, attempt."""
 _Line: TypeAlias = Answered | Failed | RejectedAsk | PossibleCharge | OpenCall
 _DECODER: Final = msgspec.json.Decoder(_Line)
 _OPEN_CALL: Final = b'{"record":"open"'  # the beginning of such a line: answers beside it can be long
@@ -72,6 +74,14 @@ class Entry(Struct, frozen=True, gc=False):
     size: int
     settled: tuple[tuple[int, int], ...]
     is_duplicate: bool = False
+
+
+def attempts_in(source: Source, entry: Entry) -> set[Attempt]:
+    """The attempts of which an entry of this file tells what came of them."""
+    worker, record = source.worker, entry.record
+    if isinstance(record, PossibleCharge) and record.owner:
+        worker = record.owner
+    return {(source.session, worker, record.ordinal, ask, attempt) for ask, attempt in entry.settled}
 
 
 def sources(

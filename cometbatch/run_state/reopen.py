@@ -120,6 +120,7 @@ def widen_parts(run: Run) -> None:
         path = directory.parts.path(index)
         if not parts.has_column(path, run.prefix + columns[-1].name):
             local.write_aside(path, functools.partial(_write_wide, path=path, info=_info(run, index), run=run))
+    directory.parts.link_all()
 
 
 def _write_wide(file: IO[bytes], *, path: Path, info: parts.PartInfo, run: Run) -> None:

@@ -125,7 +125,7 @@ class Run(Struct, frozen=True):
         if not self.is_complete or self.place != "ours" or self.progress.accepted.charges:
             return False
         if self.directory.parts.is_dataset:
-            return True
+            return not self.directory.parts.unlinked()
         return is_published(self)
 
     @property
@@ -193,11 +193,10 @@ def counted(run: Run, *, is_dead: bool = True) -> Tally:
     What may have been billed stays in the bill, also where the job no longer names the cell that it was sent for.
     `is_dead`: whether the newest session has ended, so that what it left in flight counts, too.
     """
-    last, found = run.progress.last, run.tally
+    found = run.tally
     if run.manifest.has_matrix:
         found = tallies.add(found, tallies.charges_of(tallies.beyond(run.progress.records, found)))
-    if last is not None:
-        found = tallies.add(found, last.total)
+    found = tallies.add(found, run.progress.noted)
     return tallies.add(found, run.progress.charges) if is_dead else found
 
 

@@ -80,8 +80,8 @@ def _refuse_without_links(source: Path, folder: Path) -> None:
         except OSError as error:
             raise UsageError(
                 f"output.path: a file of {source} can't get a second name in {folder} ({error.strerror}), which "
-                "workers need, so that of two that finish the same rows one comes first. Put both folders on one disk that has "
-                "hard links, or run without workers."
+                "workers need, so that of two that finish the same rows one comes first. Put both folders on one disk "
+                "that has hard links, or run without workers."
             ) from error
         finally:
             one.unlink(missing_ok=True)
