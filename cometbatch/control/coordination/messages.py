@@ -106,6 +106,8 @@ class Report(Struct, frozen=True, array_like=True):
     largest_output_tokens: int = 0
     committed: tuple[int, ...] = ()
     """Partitions that it has committed since the report before this one."""
+    unanswered_s: float = 0.0
+    """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
 
 
 # -- what owners ask ---------------------------------------------------------------------------------------------------
@@ -344,6 +346,8 @@ class Driven(Struct, frozen=True, array_like=True):
     errors: tuple[tuple[str, str], ...] = ()
     committed: tuple[int, ...] = ()
     is_over: bool = False
+    unanswered_s: float = 0.0
+    """The most of any owner that is there, as in `Report`."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
