@@ -1,6 +1,7 @@
 """A session of one process, as `cometbatch run` has it without workers."""
 
-from collections.abc import Callable
+import asyncio
+import math
 from decimal import Decimal
 
 from msgspec import Struct
@@ -9,7 +10,9 @@ from cometbatch.control.budget import Budget
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.limits import Limits
 from cometbatch.results import tallies
+from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.run import Run
 from cometbatch.runner.ports import Ended, Policy
 from cometbatch.runner.queue_start import QueueStart
 from tests.run_on_disk import session_of
@@ -40,19 +43,26 @@ def policy(settings: Settings) -> Policy:
     )
 
 
+async def begun(table: Table, directory: RunDirectory) -> Run:
+    """A session begins, under the lock, once no owner of an earlier one may send any more."""
+    epoch = directory.epoch.unfenced()
+    if epoch is not None:
+        await asyncio.sleep(epoch.fence_s)
+    directory.epoch.forget()
+    return table.begin(directory)
+
+
 async def plain_session(process: Process, table: Table, service: SimulatedService, settings: Settings) -> Ended:
     """Everything that one process does for a run, from the lock to its last part."""
     directory = table.directory()
     with directory.locked():
-        run = table.begin(directory)
+        run = await begun(table, directory)
         number, slots = session_of(run), settings.concurrency
-        partitions = Partitions(
-            run, number, table.tables, [table.make], ("n",), slots=slots, queues=table.queues
-        )
+        partitions = Partitions(run, number, table.tables, [table.make], ("n",), slots=slots, queues=table.queues)
         marks = directory.new_marks(RUN_ID, number, 2 * slots)
         cap = settings.max_cost_usd
         ports = Ports(
-            service=service.as_service(Sender(process, number, 0, lambda: 0.0)),
+            service=service.as_service(Sender(process, number, 0, lambda: math.inf)),
             policy=policy(settings),
             limits=Limits(
                 requests_per_minute=settings.requests_per_minute, tokens_per_minute=settings.tokens_per_minute
@@ -64,5 +74,3 @@ async def plain_session(process: Process, table: Table, service: SimulatedServic
             queues=[QueueStart(earlier=run.progress.tally, rejected=run.progress.asks) for _ in table.queues],
         )
         return await run_partitions(partitions, marks, ports)
-
-
