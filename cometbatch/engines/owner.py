@@ -6,7 +6,7 @@ started the process is gone, what is in flight is given up at once.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, TypeAlias
 
@@ -24,10 +24,11 @@ from cometbatch.engines.owner_news import OwnerNews
 from cometbatch.engines.owner_report import Reporting
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.leased import LeasedLimits
+from cometbatch.records import RejectedAsk
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
-from cometbatch.runner.hearing import words_of
+from cometbatch.runner.hearing import Hearing, words_of
 from cometbatch.runner.ports import Ended, Stop
 from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
@@ -201,7 +202,9 @@ class Owner:
         """While this runner sends."""
         self._reporting.begin(runner, partitions)
         self.limits.on_short = self._short
-        self.news.begin(runner)
+        hearing = self.news.begin(runner)
+        if (owned := partitions.owned) is not None:
+            owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()
         yield
@@ -231,6 +234,12 @@ class Owner:
                 tries += 1
             else:
                 return
+
+
+def _hand_on(asks: Mapping[int, Sequence[RejectedAsk]], queue_of: Callable[[int], int], hearing: Hearing) -> None:
+    """What is recorded of calls without an outcome goes to the queues that send them."""
+    for ordinal, of_call in asks.items():
+        hearing.recorded(queue_of(ordinal), {ordinal: of_call})
 
 
 async def run_owner(

@@ -6,13 +6,14 @@ changes nothing.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from cometbatch.control.coordination.messages import QueueReport, QueueTold, StopOrder, StopWords
 from cometbatch.control.leased_rate import LeasedRate
 from cometbatch.errors import Quoting, logged
+from cometbatch.records import RejectedAsk
 from cometbatch.runner.model_queue import ModelQueue
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
@@ -33,6 +34,10 @@ class Hearing:
             if each.queue < len(self._queues):
                 self._queues[each.queue].told(each, now)
         self._runner.advance_soon()
+
+    def recorded(self, queue: int, asks: Mapping[int, Sequence[RejectedAsk]]) -> None:
+        """Others have recorded these asks of calls of a queue, which it will be handed."""
+        self._queues[queue].queue.asks.recorded.update(asks)
 
     def set_ceiling(self, ceiling: int) -> None:
         """So many requests may be in flight here."""
