@@ -55,6 +55,7 @@ OWNERS = {
 LOADED_LATE = {  # a twentieth of a second together, of the third that a start takes
     "cometbatch.commands.leaderboard",
     "cometbatch.commands.scoring",
+    "cometbatch.commands.worker_session",
     "cometbatch.evaluation.score_columns",
     "aiolimiter",
     "httpx",

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from cometbatch.errors import CheckpointError
 from cometbatch.records import Failed, Failure, Outcome, Partition
 from cometbatch.results import columns
-from cometbatch.run_state import open_partition, partition
+from cometbatch.run_state import group_commit, open_partition, partition
+from cometbatch.run_state.group_commit import SYNC_INTERVAL_S
 from cometbatch.run_state.journal import Journal
 from cometbatch.run_state.open_partition import RECORD_BYTES, OpenPartition
-from cometbatch.run_state.partition import ROWS_PER_SLOT, SYNC_INTERVAL_S, Partitions
+from cometbatch.run_state.partition import ROWS_PER_SLOT, Partitions
 from cometbatch.run_state.queue_calls import OPEN_PARTITIONS, QueueCalls
 from tests import virtual_time
 from tests.run_on_disk import RunOnDisk, carry_out
@@ -468,7 +469,7 @@ def test_a_part_that_takes_long_to_write_holds_up_no_sync(tmp_path: Path, monkey
         syncing.cancel()
         marks.close()
 
-    monkeypatch.setattr(partition, "SYNC_INTERVAL_S", 0.001)
+    monkeypatch.setattr(group_commit, "SYNC_INTERVAL_S", 0.001)
     monkeypatch.setattr(columns, "join", slowly)
     asyncio.run(main())
     assert held_up

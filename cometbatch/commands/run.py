@@ -23,6 +23,7 @@ from cometbatch.commands.checks import (
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
 from cometbatch.commands.engine_choice import choose_engine
+from cometbatch.commands.fencing import fenced
 from cometbatch.commands.growth import grown, new_cells
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.manifests import new_manifest, priced, with_cells
@@ -227,6 +228,7 @@ async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSumma
         if has_waited:  # the input may be another one by now
             checked, identity = await asyncio.to_thread(check, job), None
         files = home.lock.thread()
+        await fenced(home, files, options.observers)
         await in_thread(files, settle, home, job.output.path)
         chosen = Chosen(home, None) if fresh else await in_thread(files, _choose, checked, home, options)
         found = chosen.found

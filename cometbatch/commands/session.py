@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands import plain_session
 from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checks import describe_missing_columns
 from cometbatch.commands.deduping import describe_late, is_deduped
+from cometbatch.commands.due_ranges import Owners, owners_of
 from cometbatch.commands.looks import rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
-from cometbatch.commands.plain_session import send_calls
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.reusing import earlier_answers
 from cometbatch.commands.score_publishing import publish_scored
@@ -49,6 +50,7 @@ from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, counted, lacking
 from cometbatch.run_state.succession import settle
+from cometbatch.runner.ports import Stop
 from cometbatch.transport import Transport
 
 STOPPED = {
@@ -88,15 +90,18 @@ class RunSession(Struct, frozen=True):
         asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
         check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         size, queues = run.manifest.partition_rows, len(run.manifest.queues())
-        with fitted(job.limits.concurrency, size, queues) as (concurrency, connections, lowered):
+        most = job.limits.concurrency
+        owners = await in_thread(self.start.files, owners_of, self.start.engine, run, self.limit, most)
+        workers = 1 if owners is None else owners.workers
+        with fitted(-(-most // workers), size, queues) as (each, connections, lowered):
             self.transport.limit_connections(connections)
-            return await self._carry_out(concurrency, lowered)
+            return await self._carry_out(min(most, each * workers), lowered, owners)
 
-    async def _carry_out(self, concurrency: int, lowered: str) -> RunSummary:
+    async def _carry_out(self, concurrency: int, lowered: str, owners: Owners | None) -> RunSummary:
         run, job = self.run, self.start.checked.job
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
-        looks = rest_of(self.start.checked, run, self.limit)
+        looks = rest_of(self.start.checked, run, self.limit) if owners is None else None
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
@@ -114,10 +119,9 @@ class RunSession(Struct, frozen=True):
             with stopping.heard(shown):
                 try:
                     async with self._earlier_answers() as earlier:
-                        work = Work(
-                            self.start, run, self.transport, shown, concurrency, self.limit, self.found, looks, earlier
-                        )
-                        stop = await send_calls(work)
+                        further: dict[str, Any] = {"found": self.found, "looks": looks, "earlier": earlier}
+                        work = Work(self.start, run, self.transport, shown, concurrency, self.limit, **further)
+                        stop = await _send_calls(work, owners)
                 finally:
                     shown.close()
                 ended = await in_thread(self.start.files, run.looked_at_again)
@@ -158,6 +162,14 @@ class RunSession(Struct, frozen=True):
             yield earlier
         finally:
             opened.__exit__(None, None, None)
+
+
+async def _send_calls(work: Work, owners: Owners | None) -> Stop | None:
+    if owners is None:
+        return await plain_session.send_calls(work)
+    from cometbatch.commands.worker_session import send_by_owners  # noqa: PLC0415 - a run of one process needs none
+
+    return await send_by_owners(work, owners)
 
 
 def _cancelled(run: Run, summed: Callable[..., RunSummary]) -> TerminatedRunError | None:

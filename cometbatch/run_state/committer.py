@@ -58,7 +58,8 @@ class Committer:
         owners = () if winner.owners is msgspec.UNSET else winner.owners
         if self._name in owners:
             raise LostOwnerError(f"{owners[-1]} went on with partition {index} from what {self._name} had recorded")
-        known = {each.worker: each for each in directory.owners.charges(self._session)}
+        files = directory.owners.charges_of(self._session)
+        known = {each.worker: each for path in files for each in directory.owners.read_charges(path)}
         before = known.get(self._worker, OwnerCharges(run_id, self._session, self._worker))
         total = tallies.add(before.total, tallies.tally(self._charges(opened, owners)))
         booked = (*before.booked, index)

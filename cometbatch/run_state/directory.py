@@ -232,11 +232,7 @@ class RunDirectory:
 
     def new_marks(self, run_id: str, session: int, cells: int, worker: int = 0) -> InFlightMarks:
         """The marks of a session that begins, or of a worker of it."""
-        return InFlightMarks(self.marks_of(session, worker), run_id, cells)
-
-    def marks_of(self, session: int, worker: int) -> Path:
-        """The file of marks of a worker."""
-        return self.path / f"in_flight.{owner_name(session, worker)}"
+        return InFlightMarks(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""

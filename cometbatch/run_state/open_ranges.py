@@ -25,8 +25,7 @@ class OpenRanges:
     """
 
     def __init__(self, run: Run, session: int, tables: Tables, worker: int = 0) -> None:
-        self._run = run
-        self._session, self._worker = session, worker
+        self.run, self.session, self.worker = run, session, worker
         self._passes = InputPasses(tables)
         self._readings: set[asyncio.Future[Any]] = set()
         self._open: dict[int, OpenRange] = {}
@@ -94,9 +93,9 @@ class OpenRanges:
         """The journal of a range in this session: begun, or opened again. Raises `CheckpointError`."""
         journal = self._closed.pop(number, None)
         if journal is None:
-            journals, run_id = self._run.directory.journals, self._run.manifest.run_id
+            journals, run_id = self.run.directory.journals, self.run.manifest.run_id
             earlier = self._gone_on_from.get(number)
-            return journals.begin(run_id, number, self._session, self._worker, earlier=earlier)
+            return journals.begin(run_id, number, self.session, self.worker, earlier=earlier)
         journal.reopen()
         return journal
 
@@ -136,9 +135,9 @@ class OpenRanges:
         own = {journal.path.name, *journal.header.earlier}
 
         def is_other(file: JournalFile) -> bool:
-            return file.worker > 0 and file.session == self._session and file.name not in own
+            return file.worker > 0 and file.session == self.session and file.name not in own
 
-        self._run.directory.journals.forget(number, is_other)
+        self.run.directory.journals.forget(number, is_other)
         journal.close()
 
     async def finish_reading(self) -> bool:

@@ -5,11 +5,12 @@ from decimal import Decimal
 
 from cometbatch.records import Record, RejectedAsk
 from cometbatch.run_state.claims import ClaimedRange, Claims
+from cometbatch.run_state.committer import Committer
 from cometbatch.run_state.manifest import partitions_of
 from cometbatch.run_state.open_partition import OpenPartition
 from cometbatch.run_state.open_ranges import OpenRanges, outlast
 from cometbatch.run_state.ownership import Claimed, Ownership
-from cometbatch.run_state.run import Run, lacking
+from cometbatch.run_state.run import lacking
 from cometbatch.run_state.spending import NOTHING, Spending
 from cometbatch.run_state.takeover import Lines, Taken, take
 
@@ -22,41 +23,31 @@ class OwnedRanges:
     """
 
     def __init__(
-        self,
-        run: Run,
-        session: int,
-        ownership: Ownership,
-        ranges: OpenRanges,
-        *,
-        queues: Sequence[Sequence[int]],
-        limit: int | None,
+        self, ownership: Ownership, ranges: OpenRanges, queues: Sequence[Sequence[int]], limit: int | None
     ) -> None:
         self.asks: dict[int, Sequence[RejectedAsk]] = {}
         self.on_asks: Callable[[Mapping[int, Sequence[RejectedAsk]]], None] = lambda _: None
         self.claims = Claims(ownership, queues, self._look)
-        self._run, self._session, self._limit = run, session, limit
+        self.committer = Committer(ranges.run, ranges.session, ownership.worker, ownership.is_current)
         self._ownership = ownership
         self._ranges = ranges
-        self._queue_of = {each: number for number, slices in enumerate(queues) for each in slices}
+        self._limit = limit
+        self._named = frozenset(each for slices in queues for each in slices)
         self._charges: dict[int, Lines] = {}  # in this owner's own journals, of partitions that are not open yet
         self._spending = Spending()
         self._spent: dict[int, Decimal] = {}  # US dollars, by partition
 
-    def queue_of(self, ordinal: int) -> int:
-        """The number of the queue that has a call."""
-        manifest = self._run.manifest
-        return self._queue_of[manifest.partition(manifest.partition_of(ordinal)).slice]
-
     async def _look(self, claimed: Claimed) -> ClaimedRange:
         """Find out what is recorded of a range, and go on from there. Raises what `take` raises."""
-        run, ownership, number = self._run, self._ownership, claimed.number
-        taken: Taken = await self._ranges.outliving(
-            take, run, self._session, ownership.worker, claimed, ownership.is_current
+        ranges, ownership, number = self._ranges, self._ownership, claimed.number
+        run = ranges.run
+        taken: Taken = await ranges.outliving(
+            take, run, ranges.session, ownership.worker, claimed, ownership.is_current
         )
         found = taken.progress
-        self._ranges.note_records(number, [*found.open, *taken.charges])
+        ranges.note_records(number, [*found.open, *taken.charges])
         if taken.journal is not None:
-            self._ranges.adopt(number, taken.journal)
+            ranges.adopt(number, taken.journal)
         self._charges.update(taken.charges)
         for worker, spent in taken.spent.items():
             ownership.found(number, worker, spent)
@@ -65,7 +56,7 @@ class OwnedRanges:
             self._spending.know(found.asks)
             self.on_asks(found.asks)
         indexes = (index for index in partitions_of(run.manifest, number) if index not in found.committed)
-        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._queue_of]
+        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._named]
         if self._limit is not None:
             due = [each for each in due if lacking(run, each, self._limit, found.recorded)]
         return ClaimedRange(number, tuple(due))

@@ -7,14 +7,13 @@ open is a queue's own, so that no queue waits for what another one holds.
 
 import asyncio
 import functools
-import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from cometbatch.records import CallRequest, Outcome, Partition, Record
 from cometbatch.results import columns
 from cometbatch.run_state import recorded
-from cometbatch.run_state.committer import Committer
+from cometbatch.run_state.group_commit import GroupCommit
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.input_passes import Tables
 from cometbatch.run_state.making import CallMaker, Make, Take
@@ -30,8 +29,6 @@ from cometbatch.run_state.run import Run, lacking
 MAX_OPEN_BYTES = 48 * 1024 * 1024  # bytes of input of open ranges, unused columns included; above it none is opened
 ROWS_PER_SLOT = 4  # calls of open partitions for each request in flight; below it more partitions than usual are opened
 MAX_KEPT_BYTES = 32 * 1024 * 1024  # bytes of records of all open partitions that are kept in memory beside the journals
-SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was recorded since the sync before last
-SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
 
 
 class Partitions:
@@ -66,13 +63,8 @@ class Partitions:
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
         together = [run.manifest.active] if queues is None else queues
-        worker = 0 if ownership is None else ownership.worker
-        self._ranges = OpenRanges(run, session, tables, worker)
-        self.owned = (
-            None
-            if ownership is None
-            else OwnedRanges(run, session, ownership, self._ranges, queues=together, limit=limit)
-        )
+        self._ranges = OpenRanges(run, session, tables, 0 if ownership is None else ownership.worker)
+        self.owned = None if ownership is None else OwnedRanges(ownership, self._ranges, together, limit)
         self._maker = CallMaker(
             run.manifest,
             makers,
@@ -88,10 +80,9 @@ class Partitions:
         self._open: dict[int, OpenPartition] = {}
         self.opened: Callable[[int], OpenPartition | None] = self._open.get  # by index
         self._settling: set[asyncio.Task[None]] = set()
-        owner = None if ownership is None else Committer(run, session, worker, ownership.is_current)
-        self._writer_of = PartWriter(run, further, owner)
+        self._writer_of = PartWriter(run, further, None if self.owned is None else self.owned.committer)
         self._broken: BaseException | None = None
-        self.slowest_sync_s = 0.0
+        self.group_commit = GroupCommit(self._ranges)
         self.on_commit: Callable[[Partition], None] = lambda _: None
         self.queues: Sequence[QueueCalls] = [
             QueueCalls(
@@ -135,28 +126,14 @@ class Partitions:
         self.close_if_settled(opened)
 
     async def sync_forever(self, marks: InFlightMarks) -> None:
-        """Group commit: every so often make records and marks survive a power cut, off the event loop.
+        """Make records and marks survive a power cut, every so often.
 
-        A mark's cell is free once a sync has covered its record. Ends where the disk fails, which whoever asks for a
-        call next is told.
+        Ends where the disk fails, which whoever asks for a call next is told.
         """
         try:
-            while True:
-                await asyncio.sleep(SYNC_INTERVAL_S)
-                cells = marks.take_recorded()
-                journals = [each.journal for each in self._ranges if each.journal is not None]
-                files = [*(journal.sync for journal in journals if journal.is_dirty), *marks.syncs()]
-                if files:
-                    await asyncio.get_running_loop().run_in_executor(self._ranges.syncer, self._sync, files)
-                marks.free(cells)
+            await self.group_commit.run(marks)
         except Exception as error:  # noqa: BLE001 - raised again by whoever asks next: the run must not go on
             self._break(error)
-
-    def _sync(self, files: Iterable[Callable[[], object]]) -> None:
-        began = time.monotonic()
-        for sync in files:
-            sync()
-        self.slowest_sync_s = max(self.slowest_sync_s, time.monotonic() - began)
 
     async def finish(self) -> None:
         """Wait for the commits under way, also where the caller is cancelled meanwhile; then close what stays open.

@@ -65,7 +65,7 @@ def read_strays(
     charges, settled, names = list[PossibleCharge](), set[Attempt](), list[str]()
     for file, indexes in stray_journals(directory, manifest, last, committed, included):
         bounds = bounds_of(directory.journals.folder, directory.journals.all(file.range), last)
-        sources = recorded.sources(directory, manifest, indexes, last, [file], bounds)
+        sources = recorded.sources(directory, manifest, indexes, last, [file], bounds=bounds)
         own = [source for source in sources if source.session != recorded.KEPT_BY_A_ROUND]
         some = len(charges), len(settled)
         for entry in recorded.entries(own):

@@ -22,6 +22,7 @@ from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal
 from cometbatch.run_state.journal_files import JournalFile, journal_name
 from cometbatch.run_state.manifest import partitions_of
+from cometbatch.run_state.names import owner_name
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.progress import RangeProgress, attempt_of, look_at_range
 from cometbatch.run_state.run import Run
@@ -123,7 +124,7 @@ def _marks(run: Run, session: int, claimed: Claimed, files: Iterable[JournalFile
     found: list[tuple[int, Mark]] = []
     begun = {file.worker for file in files if file.session == session}
     for worker in claimed.earlier:
-        path = run.directory.marks_of(session, worker)
+        path = run.directory.path / f"in_flight.{owner_name(session, worker)}"
         if worker in begun or path.exists():
             marks = (mark for mark in read_marks(path, run.manifest.run_id) if mark.is_whole)
             of_range = run.manifest.range_of

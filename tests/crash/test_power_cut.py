@@ -25,9 +25,9 @@ import pytest
 import cometbatch
 from cometbatch.records import Answered, PossibleCharge, Record, Tally
 from cometbatch.results import tallies
-from cometbatch.run_state import partition
+from cometbatch.run_state import group_commit
 from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.partition import Partitions
+from cometbatch.run_state.group_commit import GroupCommit
 from cometbatch.run_state.progress import journaled
 from cometbatch.run_state.run import Run, directory_of, find
 from tests import virtual_time
@@ -230,16 +230,16 @@ def test_a_power_cut_at_any_step_loses_only_what_was_written_since_the_sync_befo
     before = live.recorded() - {REFUSED} if play is again else set()
     recorder, passes = Recorder(live.folder, clock), list[int]()
     clock.steps = lambda: len(recorder.steps)
-    really = Partitions._sync
+    really = GroupCommit._sync
 
-    def noting(partitions: Partitions, files: Any) -> None:
+    def noting(syncing: GroupCommit, files: Any) -> None:
         passes.append(len(recorder.steps))
-        really(partitions, files)
+        really(syncing, files)
 
     with recorder.watching(monkeypatch), monkeypatch.context() as patch:
-        patch.setattr(Partitions, "_sync", noting)
+        patch.setattr(GroupCommit, "_sync", noting)
         if play is stumbling:  # so seldom that an attempt's record and that of the next one wait for the same sync
-            patch.setattr(partition, "SYNC_INTERVAL_S", 1.5)
+            patch.setattr(group_commit, "SYNC_INTERVAL_S", 1.5)
         billed = [each for service in play(live, clock) for each in service.billed]
     assert len(passes) > (0 if play is again else 2)
 

@@ -308,9 +308,13 @@ def test_a_noted_part_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for index in range(3):
         run.commit(index, 1 + index % 2, answers(index, index * CENT))
     before = run.found().progress
-    opened = list[int]()
-    really = parts.read_info
-    monkeypatch.setattr(parts, "read_info", lambda *known: opened.append(known[2]) or really(*known))
+    opened, really = list[int](), parts.read_info
+
+    def read_info(path: Path, run_id: str, index: int) -> parts.PartInfo:
+        opened.append(index)
+        return really(path, run_id, index)
+
+    monkeypatch.setattr(parts, "read_info", read_info)
     assert run.found().progress == before
     assert (opened, bill(run.found())) == ([], 6 * CENT)
 

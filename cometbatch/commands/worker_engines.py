@@ -1,0 +1,43 @@
+"""What starts the owners of a session and reaches their coordinator: for processes of this machine, or for Ray."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from cometbatch.control.coordination.coordinator import Coordinator
+from cometbatch.control.coordination.settings import Settings
+from cometbatch.engines.clock import clock
+from cometbatch.engines.hosting import Host
+from cometbatch.engines.line import DriverLine, Launcher
+from cometbatch.engines.local_workers import LocalLauncher, command_of
+from cometbatch.results import tallies
+
+COMMAND: Final = command_of("cometbatch.commands.worker_process")
+"""What runs a worker in a process of its own."""
+
+
+class Engine(Struct, frozen=True):
+    """How the driver reaches the coordinator, and what starts owners."""
+
+    line: DriverLine
+    launcher: Launcher
+
+
+@contextlib.asynccontextmanager
+async def local_engine(
+    settings: Settings, ranges: Sequence[int], assigned: Callable[[int], bytes], withheld: Collection[str]
+) -> AsyncIterator[Engine]:
+    """Processes of this machine, with the coordinator in this one. None of them is left when it ends.
+
+    `ranges`: those that are due. `assigned`: what an owner is given, by its number. `withheld`: names of variables that
+    hold secrets.
+    """
+    host = Host(Coordinator(settings, ranges, tallies.add), clock)
+    launcher = LocalLauncher(host.handle, assigned, COMMAND, withheld)
+    try:
+        yield Engine(host, launcher)
+    finally:
+        await launcher.aclose()
+        await host.aclose()
