@@ -15,7 +15,8 @@ from cometbatch.control.granted_account import GrantedAccount
 from cometbatch.records import Outcome, Partition, Tally
 from cometbatch.results import tallies
 from cometbatch.results.codec import encode_record
-from cometbatch.run_state.partition import SLOW_SYNC_S, Partitions
+from cometbatch.run_state.group_commit import SLOW_SYNC_S
+from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.ports import Observer
 from cometbatch.runner.turns import Runner
 
@@ -136,6 +137,6 @@ class Reporting:
         for queue in silences.keys() - self._silent:
             self.say(silences[queue])
         self._silent = set(silences)
-        if (seconds := self._partitions.slowest_sync_s) > SLOW_SYNC_S and not self._is_slow:
+        if (seconds := self._partitions.group_commit.slowest_s) > SLOW_SYNC_S and not self._is_slow:
             self.say(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
             self._is_slow = True
