@@ -117,7 +117,7 @@ def kills() -> None:
     chance = random.Random(int(os.environ.get("SEED", "19")))
     with made(6000) as (job, service), job.started("--workers", "4") as driver:
         flying = done = 0
-        wait_for(lambda: driver.workers(), "workers")
+        wait_for(driver.workers, "workers")
         while done < 20 and driver.child.poll() is None:
             time.sleep(chance.uniform(0.3, 1.6))
             if driver.workers():
@@ -199,7 +199,7 @@ def stopped_driver() -> None:
 
 
 def driver_killed(*options: str) -> None:
-    """The driver is killed, and the same command is given at once: nothing of the old workers after its first request."""
+    """The driver is killed, and the same command is given at once: nothing of old workers after its first request."""
     with made(3000) as (job, service):
         with job.started("--workers", "4") as driver:
             wait_for(lambda: len(service.ledger().requests) > 600, "600 requests")
@@ -218,7 +218,7 @@ def driver_killed(*options: str) -> None:
             new_after_s=min(new) - at,
             again=ledger.answered_again,
             resent=summary["resent"],
-            left=sum(os.path.exists(f"/proc/{pid}") for pid in workers),
+            left=sum(Path(f"/proc/{pid}").exists() for pid in workers),
         )
         assert max(each.at for each in old) < min(new)
         assert min(new) - at >= 3
@@ -253,7 +253,7 @@ def ended_in_order() -> None:
 
 
 def adaptive() -> None:
-    """A service of 100 requests a second, at most 64 in flight: eight workers are refused little more than one process."""
+    """A service of 100 requests a second, 64 in flight at most: eight workers are refused little more than one process."""
     refused = {}
     for workers in (1, 8):
         limits = {"concurrency": 64, "adaptive": True}
