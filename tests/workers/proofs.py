@@ -253,7 +253,7 @@ def ended_in_order() -> None:
 
 
 def adaptive() -> None:
-    """A service of 100 requests a second, 64 in flight at most: eight workers are refused little more than one process."""
+    """A service of 100 requests a second, 64 in flight: eight workers are refused little more than one."""
     refused = {}
     for workers in (1, 8):
         limits = {"concurrency": 64, "adaptive": True}
