@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cometbatch.errors import JobError
 from cometbatch.job import Job, MessageTemplate, SimulatorSettings, Target, job_keys, job_keys_markdown, load_job
+from cometbatch.job.engine import RaySettings
 from cometbatch.job.judge_keys import judge_job_keys
 from cometbatch.job.keys import SECTIONS, SINGLE
 from cometbatch.job.score_keys import score_job_keys
@@ -463,6 +464,7 @@ def test_the_table_of_keys_is_the_schema() -> None:
         "prompt.messages", "prompt.messages_column", "reuse", "reuse.from", "dedupe", "telemetry",
         "prompt.few_shot", "matrix", "matrix.samples", "judge", *(key.path for key in judge_job_keys()),
         "prompt.images", *(f"prompt.images.{field.name}" for field in msgspec.structs.fields(ImageSettings)),
+        *(f"engine.ray.{field.name}" for field in msgspec.structs.fields(RaySettings)),
         *(f"prices.above.{field.name}" for field in msgspec.structs.fields(PricesAbove)),
         *SINGLE,
         *(key.path for key in score_job_keys()),

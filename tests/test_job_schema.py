@@ -12,6 +12,7 @@ import pytest
 
 from cometbatch.errors import JobError
 from cometbatch.job import job_keys, load_job
+from cometbatch.job.engine_keys import RAY_KEYS
 from cometbatch.job.json_schema import MEANINGS, job_schema
 from cometbatch.job.key import Key
 from cometbatch.job.keys import (
@@ -222,6 +223,7 @@ TABLES: dict[str, Mapping[str, Key]] = {
     "prompt.messages": MESSAGE_KEYS,
     "prompt.messages.content": PART_KEYS,
     "prompt.images": IMAGE_KEYS,
+    "engine.ray": RAY_KEYS,
     "prices.above": ABOVE_KEYS,
     "prices.models": PRICE_KEYS,
     "prices.models.above": ABOVE_KEYS,

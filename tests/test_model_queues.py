@@ -301,7 +301,7 @@ def test_a_model_that_is_done_does_not_stop_the_run_over_another_s_budget_before
         budget=Budget(Decimal(1), Decimal(0)),
     )
     real = msgspec.structs.replace(queues.service.as_service(), price=lambda *_: Decimal("0.1"))
-    for queue in queues.runner._queues:
+    for queue in queues.runner.queues:
         queue.books._price = real.price
     assert queues.carry_out() == Ended()
     assert (queues.answered(A), queues.answered(B)) == (1, 3)
@@ -577,7 +577,7 @@ class Watched(Queues):
     """Looks after each round whether a queue that could send has nothing in flight although a slot is free."""
 
     def carry_out(self, **options: Any) -> Ended:
-        slots = self.runner._slots
+        slots = self.runner.slots
         sends = slots.send_ready
 
         def send_ready(now: float) -> None:

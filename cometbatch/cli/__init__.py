@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import sys
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,12 +27,14 @@ from cometbatch.cli.options import (
     any_path,
     as_json,
     choosing_rows,
+    engine,
     examples,
     first_rows,
     job_file,
     log_format,
     overrides,
     updating,
+    workers,
 )
 from cometbatch.cli.printing import (
     TRACEBACK,
@@ -50,6 +51,7 @@ from cometbatch.cli.printing import (
 )
 from cometbatch.cli.reporting import REPORTING
 from cometbatch.cli.resuming import BUDGET, LIMIT, ONCE, resume_advice, same_command
+from cometbatch.cli.simulating import simulate
 from cometbatch.errors import CometbatchError
 from cometbatch.money.exact import format_rounded
 from cometbatch.results.terminal import visible
@@ -118,6 +120,7 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
         "cometbatch run job.yaml --wait 120",
         "cometbatch run job.yaml --otel",
         "cometbatch run job.yaml --update",
+        "cometbatch run job.yaml --workers 4",
     ),
 )
 @job_file
@@ -145,6 +148,8 @@ def init(data: Path, *, as_json: bool, **options: Any) -> None:
     metavar="SECONDS",
     help="Wait this long for another process that has the run, in place of exit code 6.",
 )
+@workers
+@engine
 @updating
 @click.option(
     "--forget-earlier",
@@ -173,6 +178,8 @@ def run(
     limit: int | None,
     accept: tuple[str, ...],
     wait: float | None,
+    workers: Any,
+    engine: Any,
     update: bool,
     forget_earlier: bool,
     yes: bool,
@@ -194,6 +201,7 @@ def run(
         shown = False if quiet else None
         options: dict[str, Any] = {"fresh": fresh, "retry": kinds, "set_aside": set_aside, "limit": limit}
         options |= {"accept": accept, "wait_s": wait, "update": update, "forget_earlier": forget_earlier}
+        options |= {"workers": workers, "engine": engine}
         options |= {"events": None if log is None else log.emit, "metrics_file": metrics_file}
         summary = cometbatch.run(job, **options, progress=shown)
     except cometbatch.RunStoppedError as stopped:
@@ -358,7 +366,7 @@ def verify(path: Path, overrides: tuple[str, ...], run_scorers: bool, as_json: b
     sys.exit(ALL_SUCCEEDED if found.ok else SOME_ROWS_FAILED)
 
 
-for command in (*EVALUATING, *REPORTING):
+for command in (*EVALUATING, *REPORTING, simulate):
     cli.add_command(command)
 
 
@@ -409,97 +417,6 @@ def completion(shell: str) -> None:
     scripts = get_completion_class(shell)
     assert scripts is not None  # noqa: S101 - for the type checker: click has these three
     write(scripts(cli, {}, NAME, f"_{NAME.upper()}_COMPLETE").source())
-
-
-@cli.command(
-    short_help="Serve a simulated CometAPI on 127.0.0.1.",
-    epilog=examples("cometbatch simulate --port 8000 --rps 50 --fault 429:0.05", "cometbatch simulate --faults"),
-)
-@click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on; 0: any free one."
-)
-@click.option("--seed", default=0, show_default=True, help="The same seed and request get the same reply.")
-@click.option(
-    "--latency", default="0.5-1.5", show_default=True, metavar="S or MIN-MAX", help="Seconds that an answer takes."
-)
-@click.option("--rps", type=float, help="Requests per second; those above get 429.")
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="NAME:SHARE",
-    help="A fault for a share of requests, such as 429:0.05; repeatable.",
-)
-@click.option("--faults", "list_faults", is_flag=True, help="List the names of all faults and exit.")
-@click.option("--retry-after", is_flag=True, help="Each 429 says how long to wait.")
-@click.option("--credit", metavar="USD", help="The account's balance; requests get 403 when it is spent.")
-@click.option("--catalog", default="full", show_default=True, help="Which form of /api/models to serve.")
-@click.option("--model", metavar="ID", help="Serve one more model, of this id, as comet-sim-1 is served.")
-@click.option(
-    "--accuracy",
-    multiple=True,
-    metavar="MODEL:SHARE",
-    help="How often a model is right, such as comet-sim-1:0.8; repeatable.",
-)
-@click.option(
-    "--spread",
-    default=0.0,
-    type=click.FloatRange(0, 1),
-    help="Share of the questions that a model decides once for all samples.",
-)
-@click.option("--no-quirks", is_flag=True, help="Serve replies without extra or missing fields.")
-@click.option("--until-stdin-closes", is_flag=True, help="Exit when standard input is closed.")
-def simulate(list_faults: bool, port: int, until_stdin_closes: bool, **options: Any) -> None:
-    """Serve a simulated CometAPI on 127.0.0.1, to try a job before paying for it.
-
-    Set target.base_url in the job to the address that it prints, and the environment variable COMETAPI_KEY to any text
-    such as sk-0123456789. For a job that needs no server of its own, target.base_url: simulator is enough.
-    """
-    if list_faults:
-        for name, meaning in cometbatch.FAULTS.items():
-            click.echo(f"{name:22} {meaning}")
-        return
-    try:
-        behaviour = _behaviour(**options)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    cometbatch.simulate(
-        behaviour,
-        port=port,
-        announce=_announce,
-        until_stdin_closes=until_stdin_closes,
-    )
-
-
-def _announce(base_url: str) -> None:
-    """Say where the simulator listens, and how to use it: its address goes to programs, the hint to people."""
-    click.echo(f"listening on {base_url}")
-    values = f"--set target.base_url={base_url} --set target.model=comet-sim-1"
-    say(f"Try it in another terminal: COMETAPI_KEY=sk-0123456789 cometbatch run JOB_FILE {values}")
-
-
-def _behaviour(
-    *,
-    latency: str,
-    faults: tuple[str, ...],
-    accuracy: tuple[str, ...],
-    credit: str | None,
-    no_quirks: bool,
-    **options: Any,
-) -> "cometbatch.Behaviour":
-    """Raises `ValueError` with what is wrong with an option."""
-    try:
-        credit_usd = None if credit is None else Decimal(credit)
-    except InvalidOperation as error:
-        raise ValueError(f"credit {credit!r}: write an amount in US dollars, such as 0.50") from error
-    return cometbatch.Behaviour(
-        latency_s=cometbatch.parse_latency(latency),
-        faults=tuple(cometbatch.parse_fault(fault) for fault in faults),
-        accuracy=tuple(cometbatch.parse_accuracy(each) for each in accuracy),
-        credit_usd=credit_usd,
-        quirks=not no_quirks,
-        **options,
-    )
 
 
 def main() -> NoReturn:

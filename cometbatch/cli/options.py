@@ -57,6 +57,29 @@ log_format = click.option(
     expose_value=False,  # `main` has seen it
     help="Write standard error as lines of JSON.",
 )
+
+
+def _number_or_auto(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | str | None:
+    """A number of workers, or `auto`. Its range is the run's affair, as a job may say it, too."""
+    if text is None or text.casefold() == "auto":
+        return None if text is None else "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number; write a number, or auto.") from None
+
+
+workers = click.option(
+    "--workers",
+    callback=_number_or_auto,
+    metavar="N|auto",
+    help="Send the rows from N processes, with one rate and one budget; auto: as many as there are cores.",
+)
+engine = click.option(
+    "--engine",
+    type=click.Choice(("local", "ray")),
+    help="Where the workers are: processes of this machine, or actors of Ray, as engine.ray in the job says.",
+)
 updating = click.option(
     "--update",
     is_flag=True,

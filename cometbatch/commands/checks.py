@@ -61,7 +61,8 @@ def check(job: Job) -> Checked:
     opened = open_table(job)
     _refuse_unfinished(opened)
     try:
-        return _fitted(job, opened)
+        checked = fitted_to(job, opened)
+        return _with_scoring(checked) if job.scores else checked
     except UsageError as error:
         if opened.hint:
             raise JobError(f"{error}\n{opened.hint}") from error
@@ -85,8 +86,11 @@ def _refuse_unfinished(opened: AnySource) -> None:
             )
 
 
-def _fitted(job: Job, opened: AnySource) -> Checked:
-    """The job with its input. Raises `UsageError` where a template or the id needs a column that is not there."""
+def fitted_to(job: Job, opened: AnySource) -> Checked:
+    """The job with its input, without its scores.
+
+    Raises `UsageError` where a template or the id needs a column that is not there.
+    """
     if job.images.fetch and proxy_in_the_way():
         raise UsageError(
             "prompt.images.fetch: the environment names a proxy (HTTPS_PROXY or ALL_PROXY), and behind it no image's "
@@ -107,7 +111,7 @@ def _fitted(job: Job, opened: AnySource) -> Checked:
     first = next((each for each in cells if job.response.adds_nulls(each.target.format)), cells[0])
     checked = Checked(job, opened, tuple(cells), answer_columns(first.target, first.checker))
     refuse_axis_clashes(checked)
-    return _with_scoring(checked) if job.scores else checked
+    return checked
 
 
 def _with_scoring(checked: Checked) -> Checked:

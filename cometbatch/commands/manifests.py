@@ -9,7 +9,7 @@ from cometbatch.commands.checked import Checked
 from cometbatch.commands.checks import check_budget, partition_rows, to_replace
 from cometbatch.commands.clock import now
 from cometbatch.commands.growth import first_slices, grown, price_settings
-from cometbatch.commands.session import SessionStart, in_thread
+from cometbatch.commands.session_start import SessionStart, in_thread
 from cometbatch.commands.targets import models_asked, needs_of, price_warnings, priced_targets
 from cometbatch.commands.updating import spent_before
 from cometbatch.input.files import Identity

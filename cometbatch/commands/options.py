@@ -12,6 +12,7 @@ from cometbatch.commands.metrics_file import MetricsFile
 from cometbatch.commands.observers import Listener, Observers
 from cometbatch.commands.stopping import Event, Interrupts
 from cometbatch.job.accepting import read_accept
+from cometbatch.job.engine import EngineName, Workers
 from cometbatch.limiting.shared import Limits, SharedBudget, SharedRate
 from cometbatch.results.accepted import Accept
 
@@ -36,6 +37,8 @@ class Asked(TypedDict, total=False):
     stop: Event | None
     wait_s: float | None
     limits: Limits | None
+    workers: Workers | None
+    engine: EngineName | None
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -57,6 +60,8 @@ class Options(Struct, frozen=True, kw_only=True):
     stop: Event | None = None
     wait_s: float | None = None
     limits: Limits | None = None
+    workers: Workers | None = None
+    engine: EngineName | None = None
     interrupts: Interrupts | None = None
     observers: Observers = msgspec.field(default_factory=Observers)
 

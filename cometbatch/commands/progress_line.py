@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cometbatch.commands.observers import Observers
 from cometbatch.money.exact import EXACT, format_rounded
-from cometbatch.records import Answered, Outcome, Tally
+from cometbatch.records import Outcome, Tally
 from cometbatch.results.columns import answered_in
 from cometbatch.results.terminal import visible
 
@@ -33,7 +33,7 @@ SAMPLES = 300  # the rate is that of the later half of them: at most the last 2.
 NOTEBOOK_COLUMNS = 120  # what most notebooks have room for beside the bar
 USUAL_TERMINAL = (80, 24)  # columns and lines, for terminals that do not know their size
 SEPARATOR, ASCII_SEPARATOR = " · ", " | "
-LEAVES_FIRST = ("rate", "in_flight", "waiting", "time", "cost", "incomplete", "failed")
+LEAVES_FIRST = ("workers", "rate", "in_flight", "waiting", "time", "cost", "incomplete", "failed")
 """The pieces of the line in the order in which they leave it where the terminal is too narrow for all."""
 
 
@@ -76,8 +76,11 @@ class Progress:
         self._incomplete, self._failed = done.incomplete, done.failed
         self._cost: Decimal = done.cost_usd
         self._unpriced, self._excluding = done.unpriced, done.excluding
+        self._before = done
         self._in_flight = 0
         self._waiting_for = ""
+        self.workers = ""
+        """How many processes send, in a few words; "" where this one sends everything."""
         self._room = USUAL_TERMINAL[0]
         self._started = time.monotonic()
         self._samples = deque([(self._started, self._done)], maxlen=SAMPLES)
@@ -102,7 +105,25 @@ class Progress:
         self._done += len(outcomes)
         self._incomplete += sum([outcome.status == "incomplete" for outcome in answered])
         self._failed += len(outcomes) - len(answered)
-        self._add(answered)
+        costs = [outcome.cost_usd for outcome in answered]
+        known = [cost for cost in costs if cost is not None]
+        self._unpriced += len(costs) - len(known)
+        self._excluding += sum(
+            outcome.cost_usd is not None and outcome.completion.cost_excludes is not None for outcome in answered
+        )
+        self._cost = functools.reduce(EXACT.add, known, self._cost)
+        if time.monotonic() >= self._next_draw:
+            self._update()
+
+    def counted(self, recorded: Tally, in_flight: int) -> None:
+        """The same by sums: a tally of all that was recorded since the line began."""
+        before, self._in_flight = self._before, in_flight
+        if not self._is_shown or self._done == before.calls + recorded.calls:
+            return
+        self._done = before.calls + recorded.calls
+        self._incomplete, self._failed = before.incomplete + recorded.incomplete, before.failed + recorded.failed
+        self._cost = EXACT.add(before.cost_usd, recorded.cost_usd)
+        self._unpriced, self._excluding = before.unpriced + recorded.unpriced, before.excluding + recorded.excluding
         if time.monotonic() >= self._next_draw:
             self._update()
 
@@ -153,7 +174,7 @@ class Progress:
     def close(self) -> None:
         """Draw the last state and leave it standing."""
         _shown.discard(self)
-        self._in_flight, self._waiting_for = 0, ""
+        self._in_flight, self._waiting_for, self.workers = 0, "", ""
         if not self._bar.disable:
             self._update()
         self._draw(self._bar.close)
@@ -201,15 +222,6 @@ class Progress:
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._bar.disable, self._next_line = True, math.inf
 
-    def _add(self, answered: Sequence[Answered]) -> None:
-        costs = [outcome.cost_usd for outcome in answered]
-        known = [cost for cost in costs if cost is not None]
-        self._unpriced += len(costs) - len(known)
-        self._excluding += sum(
-            outcome.cost_usd is not None and outcome.completion.cost_excludes is not None for outcome in answered
-        )
-        self._cost = functools.reduce(EXACT.add, known, self._cost)
-
     def _line(self, now: float) -> str:
         """The pieces that there is room for."""
         pieces = self._pieces(now)
@@ -238,6 +250,7 @@ class Progress:
             "rate": _rate(rate),
             "cost": self._bill(),
             "in_flight": f"{self._in_flight:,} in flight",
+            "workers": self.workers,
             "incomplete": f"{self._incomplete:,} incomplete" if self._incomplete else "",
             "failed": f"{self._failed:,} failed" if self._failed else "",
             "waiting": f"waiting: {self._waiting_for}" if self._waiting_for else "",

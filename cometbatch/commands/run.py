@@ -22,13 +22,16 @@ from cometbatch.commands.checks import (
 )
 from cometbatch.commands.clock import now
 from cometbatch.commands.connection import NO_KEY, api_key, describe_connection, simulator_behaviour, tls_settings
+from cometbatch.commands.engine_choice import choose_engine
+from cometbatch.commands.fencing import fenced
 from cometbatch.commands.growth import grown, new_cells
 from cometbatch.commands.locking import locked, refuse_wait
 from cometbatch.commands.manifests import new_manifest, priced, with_cells
 from cometbatch.commands.options import Asked, Options, options_of
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.score_publishing import counts_of, is_scored
-from cometbatch.commands.session import STOPPED, RunSession, SessionStart, in_thread, publish_for, summary_of
+from cometbatch.commands.session import STOPPED, RunSession, publish_for, summary_of
+from cometbatch.commands.session_start import SessionStart, in_thread
 from cometbatch.commands.stopping import Interrupts, StoppedBeforeError, Stopping, ended_by
 from cometbatch.commands.tables import JobSource, as_job, kept
 from cometbatch.commands.targets import added_targets, asked_number
@@ -85,7 +88,9 @@ def run(
     collector of Prometheus; its name ends in .prom. `http` replaces the network: any httpx transport does. `stop`: a
     `threading.Event`, or its like; when any thread sets it, the run ends as by SIGTERM: what is in flight has
     `limits.stop_within_s` seconds, then `TerminatedRunError` is raised. `wait_s`: how many seconds to wait for another
-    process that has the run. `limits`: a rate and a budget that this run shares with others of this process.
+    process that has the run. `limits`: a rate and a budget that this run shares with others of this process. `workers`:
+    how many processes send the rows, with one rate and one budget; "auto" is one for each core. `engine`: "local", or
+    "ray" for workers that are actors of a cluster of Ray. Both are in place of what the job's `engine` says.
 
     Where an event loop is running already (a notebook), the run has a thread of its own, and a Ctrl-C or a notebook's
     stop button stops it as it stops the command: the first finishes what is in flight.
@@ -208,6 +213,7 @@ def _so_far(job: Job) -> RunSummary:
 
 async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSummary:
     again, fresh, http = _retry_words(options), options.fresh, options.http
+    engine = choose_engine(job, options)
     checked = await asyncio.to_thread(check, job)  # every line of JSON Lines is read here
     home = home_of_job(job, fresh=fresh)
     identity: Identity | None = None
@@ -222,6 +228,7 @@ async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSumma
         if has_waited:  # the input may be another one by now
             checked, identity = await asyncio.to_thread(check, job), None
         files = home.lock.thread()
+        await fenced(home, files, options.observers)
         await in_thread(files, settle, home, job.output.path)
         chosen = Chosen(home, None) if fresh else await in_thread(files, _choose, checked, home, options)
         found = chosen.found
@@ -234,7 +241,7 @@ async def _carry_out(job: Job, options: Options, stopping: Stopping) -> RunSumma
         await in_thread(files, functools.partial(check_session, checked, chosen.directory, found, **session))
         if chosen.given_up is not None:
             await in_thread(files, give_up, home)
-        start = SessionStart(checked, chosen.directory, files, options, stopping, told, chosen.updated)
+        start = SessionStart(checked, chosen.directory, files, options, stopping, told, chosen.updated, engine=engine)
         if found is not None and await in_thread(files, goes_on, found, checked):
             summary = await _resume(start, found, again)
         else:

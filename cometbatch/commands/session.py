@@ -3,43 +3,31 @@
 import asyncio
 import contextlib
 import functools
-import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from decimal import ROUND_CEILING, Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from cometbatch.commands import plain_session
 from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
-from cometbatch.commands.checked import Checked
-from cometbatch.commands.checks import describe_growth, describe_missing_columns
-from cometbatch.commands.clock import now
-from cometbatch.commands.deduping import describe_late, is_deduped, sent_once
-from cometbatch.commands.looks import Looks, rest_of, tell_before
+from cometbatch.commands.checks import describe_missing_columns
+from cometbatch.commands.deduping import describe_late, is_deduped
+from cometbatch.commands.due_ranges import Owners, owners_of
+from cometbatch.commands.looks import rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
-from cometbatch.commands.options import Options
 from cometbatch.commands.progress_line import Progress
-from cometbatch.commands.queue_starts import queue_starts
-from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.reusing import earlier_answers
-from cometbatch.commands.row_maker import sending_images
 from cometbatch.commands.score_publishing import publish_scored
-from cometbatch.commands.services import service_of
-from cometbatch.commands.session_watch import moment_of, show_waiting
-from cometbatch.commands.stopping import Stopping
-from cometbatch.commands.targets import check_budgets, row_makers
+from cometbatch.commands.session_start import SessionStart, Work, in_thread, sentences
+from cometbatch.commands.targets import check_budgets
 from cometbatch.control.bounds import describe_unbounded
-from cometbatch.control.budget import Budget
-from cometbatch.engines.session import Ports, run_partitions
-from cometbatch.errors import CometbatchError, InputChangedError, InputError, InputLostError, Quoting, logged
+from cometbatch.errors import CometbatchError
 from cometbatch.job import Job
-from cometbatch.limiting.limits import Limits
 from cometbatch.money.exact import ROUNDING
 from cometbatch.money.prices import price_book
 from cometbatch.records import Tally
@@ -56,24 +44,14 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
-from cometbatch.run_state.directory import RunDirectory, drop_caches
+from cometbatch.run_state.directory import drop_caches
 from cometbatch.run_state.drift import describe_targets
-from cometbatch.run_state.making import Make
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.recorded_rows import look_below
 from cometbatch.run_state.run import Run, counted, lacking
 from cometbatch.run_state.succession import settle
-from cometbatch.runner.images import Send
-from cometbatch.runner.ports import Policy, Stop
-from cometbatch.runner.turns import Runner
-from cometbatch.runner.twins import Twins
+from cometbatch.runner.ports import Stop
 from cometbatch.transport import Transport
-
-if TYPE_CHECKING:  # a run without scores loads nothing of them
-    from cometbatch.evaluation.score_columns import ScoreColumns
-
-Returned = TypeVar("Returned")
 
 STOPPED = {
     "budget": BudgetReachedError,
@@ -85,36 +63,6 @@ STOPPED = {
 
 CANCELLED = "Cancelled."
 """Why a run stopped whose task was cancelled."""
-
-
-class SessionStart(Struct, frozen=True):
-    """What a session has from its start: job, run directory, a thread for files, the caller's options and stops.
-
-    `told`: sentences for whoever pays that are for this session alone. `updated`: the run whose place a new one is to
-    take. `scores`: what scores the answers when the result is published; None where nothing does.
-    """
-
-    checked: Checked
-    directory: RunDirectory
-    files: ThreadPoolExecutor
-    options: Options
-    stopping: Stopping
-    told: tuple[str, ...] = ()
-    updated: Run | None = None
-    scores: "ScoreColumns | None" = None
-
-
-async def in_thread(files: ThreadPoolExecutor, work: Callable[..., Returned], *arguments: object) -> Returned:
-    """Do work that reads and writes files while the caller's event loop goes on.
-
-    It is waited for even where the caller was cancelled: the lock must not be released while files are written.
-    """
-    task = asyncio.get_running_loop().run_in_executor(files, functools.partial(work, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 class RunSession(Struct, frozen=True):
@@ -142,15 +90,18 @@ class RunSession(Struct, frozen=True):
         asked = run.manifest.active_targets if run.manifest.has_matrix else run.targets
         check_budgets(self.start.checked, run.manifest.targets, asked, shared=shared is not None)
         size, queues = run.manifest.partition_rows, len(run.manifest.queues())
-        with fitted(job.limits.concurrency, size, queues) as (concurrency, connections, lowered):
+        most = job.limits.concurrency
+        owners = await in_thread(self.start.files, owners_of, self.start.engine, run, self.limit, most)
+        workers = 1 if owners is None else owners.workers
+        with fitted(-(-most // workers), size, queues) as (each, connections, lowered):
             self.transport.limit_connections(connections)
-            return await self._carry_out(concurrency, lowered)
+            return await self._carry_out(min(most, each * workers), lowered, owners)
 
-    async def _carry_out(self, concurrency: int, lowered: str) -> RunSummary:
+    async def _carry_out(self, concurrency: int, lowered: str, owners: Owners | None) -> RunSummary:
         run, job = self.run, self.start.checked.job
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
-        looks = rest_of(self.start.checked, run, self.limit)
+        looks = rest_of(self.start.checked, run, self.limit) if owners is None else None
         started = time.monotonic()
         run.directory.lock.sign()
         rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
@@ -168,7 +119,9 @@ class RunSession(Struct, frozen=True):
             with stopping.heard(shown):
                 try:
                     async with self._earlier_answers() as earlier:
-                        stop = await self._run_calls(shown, concurrency, looks, earlier)
+                        further: dict[str, Any] = {"found": self.found, "looks": looks, "earlier": earlier}
+                        work = Work(self.start, run, self.transport, shown, concurrency, self.limit, **further)
+                        stop = await _send_calls(work, owners)
                 finally:
                     shown.close()
                 ended = await in_thread(self.start.files, run.looked_at_again)
@@ -193,7 +146,7 @@ class RunSession(Struct, frozen=True):
             shown.warn(warning)
         if stop is not None:
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
-            raise STOPPED[stop.kind](_sentences(stop.message, stop.hint), summary, stop.fix, needed)
+            raise STOPPED[stop.kind](sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
 
     @contextlib.asynccontextmanager
@@ -210,112 +163,13 @@ class RunSession(Struct, frozen=True):
         finally:
             opened.__exit__(None, None, None)
 
-    async def _run_calls(
-        self, shown: Progress, slots: int, looks: Looks | None, earlier: EarlierAnswers | None
-    ) -> Stop | None:
-        run, checked = self.run, self.start.checked
-        session = run.progress.last
-        assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        manifest = run.manifest
-        asked = row_makers(checked, manifest.targets, manifest.slices)
-        makers: list[Make] = [each.make for each in asked.makers]
-        of_slices: list[Make] = [each.make for each in asked.of_slices]
-        if looks is not None:
-            makers = makers if manifest.has_matrix else list(map(looks.watching, makers))
-            of_slices[looks.slice_number] = looks.watching(of_slices[looks.slice_number])
-        partitions = Partitions(
-            run,
-            session.number,
-            lambda wanted: checked.source.tables(manifest.input, wanted),
-            makers,
-            asked.columns,
-            slots=slots,
-            slice_makers=of_slices,
-            queues=manifest.queues(),
-            limit=self.limit,
-            reads_files=asked.reads_files,
-            further=checked.answers,
-            take=None if earlier is None else earlier.take,
-        )
-        marks = run.directory.new_marks(run.manifest.run_id, session.number, 2 * slots)
-        showing: asyncio.Task[None] | None = None
-        observers = self.start.options.observers
-        partitions.on_commit = observers.committed
 
-        @contextlib.contextmanager
-        def watched(runner: Runner) -> Iterator[Callable[[], object]]:
-            nonlocal showing
-            showing = asyncio.create_task(show_waiting(runner, partitions, shown, run.manifest.token_cap, observers))
-            try:
-                with self.start.stopping.of_loop(runner) as cancelled:
-                    yield cancelled
-            finally:
-                observers.looked(moment_of(runner, observers))
+async def _send_calls(work: Work, owners: Owners | None) -> Stop | None:
+    if owners is None:
+        return await plain_session.send_calls(work)
+    from cometbatch.commands.worker_session import send_by_owners  # noqa: PLC0415 - a run of one process needs none
 
-        try:
-            async with (
-                sent_once(checked.job, run, partitions) as twins,
-                sending_images(self.transport.send, asked.images) as send,
-            ):
-                with self._budgeted() as budget:
-                    ports = self._ports(shown, slots, send, budget, twins)
-                    return stop_of(await run_partitions(partitions, marks, ports, watched=watched), manifest)
-        except InputError as error:
-            raise InputLostError(input_lost(checked.job.input.path, error)) from error
-        finally:
-            if showing is not None:
-                showing.cancel()
-
-    def _ports(
-        self, shown: Progress, slots: int, send: Send, budget: Budget | None, twins: Sequence[Twins | None]
-    ) -> Ports:
-        checked, run = self.start.checked, self.run
-        limits, patience = checked.job.limits, checked.job.retry
-        policy = Policy(
-            concurrency=slots,
-            max_attempts=patience.max_attempts,
-            max_wait_s=patience.max_wait_s,
-            max_pushback_s=patience.max_pushback_s,
-            adaptive=limits.adaptive,
-            max_alike=patience.max_alike,
-            max_row_s=patience.max_row_s,
-        )
-        return Ports(
-            service=service_of(checked, run, self.transport, send),
-            policy=policy,
-            limits=Limits(
-                requests_per_minute=limits.requests_per_minute,
-                tokens_per_minute=limits.tokens_per_minute,
-                shared=self.start.options.rate,
-            ),
-            observer=self.start.options.observers.beside(shown),
-            now=now,
-            jitter=random.random,
-            budget=budget,
-            queues=queue_starts(checked, run, twins),
-        )
-
-    @contextlib.contextmanager
-    def _budgeted(self) -> Iterator[Budget | None]:
-        """The cap, less everything that may have been spent: what `--retry` reset was paid all the same.
-
-        Of a cap over several runs, the charges that this session found, and what it spends from now on.
-        """
-        cap, bill, shared = self.start.checked.job.budget.max_cost_usd, self.run.bill, self.start.options.shared_budget
-        if cap is None and shared is None:
-            yield None
-            return
-        budget = Budget(cap, tallies.spent(bill), shared=shared)
-        run_id, session = self.run.manifest.run_id, self.run.progress.last
-        assert session is not None  # noqa: S101 - each run has begun a session before it comes here
-        if shared is not None:
-            shared.begin(run_id, session.number, Decimal(0) if self.found is None else self.found.charges_usd)
-        try:
-            yield budget
-        finally:
-            given_up = budget.close()
-            if shared is not None:
-                shared.end(run_id, session.number, given_up)
+    return await send_by_owners(work, owners)
 
 
 def _cancelled(run: Run, summed: Callable[..., RunSummary]) -> TerminatedRunError | None:
@@ -399,26 +253,6 @@ def _left_by_cell(run: Run, limit: int | None) -> Iterator[tuple[Tally, int]]:
         missing[each.slice] += lacking(run, each, run.rows if limit is None else limit)
     for slices in slices_by_target(run.manifest).values():
         yield sum_of(run.progress.by_slice, slices), sum(missing[each] for each in slices)
-
-
-def input_lost(path: Path, error: InputError) -> str:
-    """What happened to the input while it was read, and how the run is finished all the same."""
-    what = error.what if isinstance(error, InputChangedError) else error.args[0]
-    safe = "What was answered is recorded, and nothing more was sent."
-    if not isinstance(error, InputChangedError) or error.as_it_was is None:
-        way = "Put the table back as it was and run the same command again."
-    else:
-        way = describe_growth(path, error.as_it_was)
-    return _sentences(what, safe, way)
-
-
-def _sentences(*said: str) -> Quoting:
-    """What several said, one after the other; a service's words often have no full stop."""
-
-    def joined(sentences: Iterable[str]) -> str:
-        return " ".join(words if words.endswith((".", "!", "?")) else f"{words}." for words in sentences if words)
-
-    return Quoting(joined(said), joined(map(logged, said)))
 
 
 def summary_of(job: Job, run: Run, looked: Sequence[str] = (), *, finished: bool, **session: Any) -> RunSummary:

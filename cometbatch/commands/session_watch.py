@@ -1,19 +1,59 @@
 """What is told of a session while it runs, once a second: what it waits for, a slow disk, a cap that is not kept."""
 
 import asyncio
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Protocol
 
 from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
 from cometbatch.run_state.group_commit import SLOW_SYNC_S
-from cometbatch.run_state.partition import Partitions
-from cometbatch.runner.turns import Runner
+from cometbatch.runner.ports import Pace
 
 WAITING_SHOWN_EVERY_S = 1.0
 
 
+class Telling(Protocol):
+    """How a session goes at this moment, as `runner.telling.Told` tells it of one process."""
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it may send at present."""
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds for which nothing was answered, although requests failed or hung."""
+
+    @property
+    def spent_usd(self) -> Decimal | None:
+        """US dollars booked by now; None without a budget."""
+
+    @property
+    def largest_output_tokens(self) -> int:
+        """The most tokens of any answer so far."""
+
+    def waiting_for(self) -> str:
+        """What keeps the next request back; "" where nothing does."""
+
+    def silences(self) -> Mapping[int, str]:
+        """What a person should know who waits for answers in vain, by the queue's number."""
+
+
+class Watched(Protocol):
+    """What sends: a runner, or whoever drives the runners of several processes."""
+
+    @property
+    def told(self) -> Telling:
+        """How it goes."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being sent right now."""
+
+
 async def show_waiting(
-    runner: Runner, partitions: Partitions, shown: Progress, cap: int | None, observers: Observers
+    runner: Watched, shown: Progress, cap: int | None, observers: Observers, *, slowest_sync_s: Callable[[], float]
 ) -> None:
     """Say each second what is waited for, and once that the disk is slow, or that answers pass their cap (tokens)."""
     told: set[int] = set()  # queues whose silence was told, since it began
@@ -28,12 +68,17 @@ async def show_waiting(
         for queue in silences.keys() - told:
             shown.warn(silences[queue])
         told = set(silences)
-        if (seconds := partitions.group_commit.slowest_s) > SLOW_SYNC_S and not is_slow:
-            shown.warn(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
+        if (seconds := slowest_sync_s()) > SLOW_SYNC_S and not is_slow:
+            shown.warn(slow_disk(seconds))
             is_slow = True
 
 
-def moment_of(runner: Runner, observers: Observers) -> Moment:
+def slow_disk(seconds: float) -> str:
+    """What a person should know of a disk that takes this long to sync."""
+    return f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded."
+
+
+def moment_of(runner: Watched, observers: Observers) -> Moment:
     """The run as it is now."""
     return Moment(
         at=asyncio.get_running_loop().time(),

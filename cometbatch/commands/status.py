@@ -31,7 +31,8 @@ class RunStatus(Struct, frozen=True):
     `latency_s`: quantiles over committed rows, in seconds; `None` before the first part. `resume_command`: what a
     person runs to continue, as far as it is known. `changed`: keys of the job that are not what the run began with, so
     that it can't be continued by that job. `gives_way`: the simulator answered, and the job names a service by now, so
-    that its own run replaces this one. `located`: where the run is.
+    that its own run replaces this one. `is_waiting`: it has begun, and waits for workers of the last session, which may
+    still send. `located`: where the run is.
     """
 
     summary: RunSummary
@@ -44,6 +45,7 @@ class RunStatus(Struct, frozen=True):
     resume_command: str = UNKNOWN_COMMAND
     changed: tuple[str, ...] = ()
     gives_way: bool = False
+    is_waiting: bool = False
     located: Located | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,6 +53,7 @@ class RunStatus(Struct, frozen=True):
         return {
             **self.summary.to_dict(),
             "running": self.running,
+            "waiting_for_workers": self.is_waiting,
             "in_flight": self.in_flight,
             "created_at": self.created_at,
             "partitions": self.partitions,
@@ -91,6 +94,7 @@ class RunStatus(Struct, frozen=True):
         if limited is not None:
             first = f"the first {count(limited.limit, 'row')} of the input alone (--limit)"
             state = f"{state}, {first}" if self.running or is_stopped else f"done with {first}"
+        state = "waiting for workers of the last session" if self.is_waiting else state
         in_flight = f", {count(self.in_flight, 'request')} in flight" if self.running else ""
         lines = [
             f"run {summary.run_id}, begun {self.created_at}: {state}{in_flight}",
@@ -166,6 +170,7 @@ def summary_so_far(
 def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | None) -> RunStatus:
     manifest, progress, directory = found.manifest, found.progress, found.directory
     is_running = directory.lock.is_held()
+    epoch = directory.epoch.unfenced() if is_running else None
     named = frozenset(manifest.active)
     committed = [index for index in progress.committed if manifest.partition(index).slice in named]
     paths = [directory.parts.path(index) for index in committed]
@@ -182,6 +187,7 @@ def _status_of(found: Run, located: Located, given: Accept, reader: RowReader | 
         if located.job is None or not found.is_begun
         else changed_keys(manifest, located.job.fingerprint(), found.targets, matrix=located.job.matrix),
         gives_way=located.job is not None and gives_way(found, located.job),
+        is_waiting=epoch is not None and epoch.is_awaited,
         located=located,
     )
 

@@ -20,7 +20,6 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary_words import count
 from cometbatch.runner.ports import Stop
-from cometbatch.runner.turns import Runner
 
 Returned = TypeVar("Returned")
 
@@ -41,6 +40,20 @@ class Event(Protocol):
 
     def is_set(self) -> bool:
         """Whether the run is to stop. Asked from the run's own thread."""
+
+
+class Loop(Protocol):
+    """What sends: a runner, or whoever drives the runners of several processes."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being sent right now."""
+
+    def stop(self, stop: Stop) -> None:
+        """Send no more; what is in flight is finished and recorded. The first reason given stands."""
+
+    def stop_now(self, stop: Stop) -> None:
+        """Send no more and give up what is in flight, unrecorded."""
 
 
 class StoppedBeforeError(Exception):
@@ -125,7 +138,7 @@ class Stopping:
         self._task: asyncio.Task[Any] | None = None
         self._has_cancelled = False
         self._shown: Progress | None = None
-        self._runner: Runner | None = None
+        self._runner: Loop | None = None
         self._is_publishing = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -165,7 +178,7 @@ class Stopping:
                 self._end_timer()
 
     @contextlib.contextmanager
-    def of_loop(self, runner: Runner) -> Iterator[Callable[[], object]]:
+    def of_loop(self, runner: Loop) -> Iterator[Callable[[], object]]:
         """While this runner sends. Yields what is called each time that its task is cancelled."""
         self._runner = runner
         if self._asked is not None:
@@ -234,7 +247,7 @@ class Stopping:
             await asyncio.sleep(LOOK_S)
         self.ask(TERMINATED)
 
-    def _stop_runner(self, runner: Runner, stop: Stop, words: str) -> None:
+    def _stop_runner(self, runner: Loop, stop: Stop, words: str) -> None:
         flying = count(runner.in_flight, "request")
         self._say(f"Stopping: finishing {flying} in flight{self._how_long(stop)}{words}.")
         runner.stop(stop)
@@ -255,7 +268,7 @@ class Stopping:
         else:
             self.is_given_up = True
 
-    def _give_up(self, runner: Runner, stop: Stop, when: str) -> None:
+    def _give_up(self, runner: Loop, stop: Stop, when: str) -> None:
         if flying := runner.in_flight:
             those = "It may be billed, and counts" if flying == 1 else "They may be billed, and each counts"
             self._say(

@@ -5,8 +5,8 @@ held until the next answer. Where no answer comes, the run stops, and the calls 
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Generic, Literal, TypeAlias, TypeVar, assert_never
 
 from msgspec import Struct
@@ -99,6 +99,7 @@ class HeldFailures(Generic[T]):
         self._max_alike = max_alike
         self._max_misdirected = min(max_misdirected, max_alike)
         self._answered_at = 0.0  # seconds on the caller's clock
+        self.held_by_others: Mapping[Cause, int] = {}  # by other owners of the run, now
         self._failed: set[int] = set()  # calls that failed since the last answer; no more than show an outage
         self._held: list[HeldFailure[T]] = []
         self._recent: deque[int | None] = deque(maxlen=CROWD_REPLIES)  # the last replies: a refused call's ordinal, or
@@ -108,6 +109,11 @@ class HeldFailures(Generic[T]):
     def any(self) -> bool:
         """Whether a failure is held."""
         return bool(self._held)
+
+    @property
+    def by_cause(self) -> dict[Cause, int]:
+        """How many failures are held, of each cause."""
+        return dict(Counter(held.cause for held in self._held))
 
     @property
     def is_outage(self) -> bool:
@@ -122,6 +128,11 @@ class HeldFailures(Generic[T]):
         self._failed.clear()
         self._recent.append(None)
         return bool(self._held)
+
+    def others_answered(self, answers: int, now: float) -> bool:
+        """So many requests of other owners were answered, one at least. Returns as `answered` does."""
+        self.answers += answers - 1
+        return self.answered(now)
 
     def failed(self, ordinal: int, kind: FailureKind) -> None:
         """An attempt of a call failed."""
@@ -182,15 +193,16 @@ class HeldFailures(Generic[T]):
         """
         if not self._held:
             return None
-        causes = {held.cause for held in self._held}
+        count = len(self._held) + sum(self.held_by_others.values())
+        causes = {held.cause for held in self._held}.union(self.held_by_others)
         is_wrong_address = causes <= _ADDRESS_CAUSES and not self.works
         stops_at_end = is_over and (is_wrong_address or "account" in causes)
-        if len(self._held) < self._enough(causes) and not stops_at_end:
+        if count < self._enough(causes) and not stops_at_end:
             return None
         last = self._held[-1]
         since = "since the last answer" if self.works else "and no request has worked"
         to_check, fix = _TO_CHECK[last.cause]
-        words = f"{len(self._held)} rows failed with the same error {since}: "
+        words = f"{count} rows failed with the same error {since}: "
         return ReasonToStop(
             Quoting(words + last.failure.message, words + in_short(last.failure)),
             f"Check {to_check}; none of these rows was recorded.",
@@ -254,6 +266,11 @@ class Account:
         self.answers = 0
         self.refused = RefusalsInARow(ACCOUNT_REFUSALS)
         self._refused_queues: set[int] = set()
+
+    def others_answered(self, answers: int, now: float) -> None:
+        """So many requests of other owners were answered by now."""
+        self.answers += answers
+        self.refused.answered(now)
 
     def is_doubtful(self, queue: int) -> bool:
         """Whether a refusal that a queue met may be one route's: others are answered, or were not refused yet."""

@@ -27,9 +27,13 @@ class FirstAnswers(Generic[T]):
 
     def __init__(self, others: int = 0, *, is_by_prompt: bool = False) -> None:
         self.is_over = False  # an answer was JSON
-        self._others = others
+        self.share = 1.0  # of the room, where other owners have the rest
+        self.own = 0  # answers of this session that are no JSON
+        self.own_cut = 0  # of these, cut at the token cap
+        self._earlier = others
+        self._others = 0  # answers of other owners that are no JSON
+        self._others_cut = 0
         self._is_by_prompt = is_by_prompt
-        self._cut = 0  # of these, answers of this session that were cut at the token cap
         self._held: list[T] = []
 
     @property
@@ -40,12 +44,20 @@ class FirstAnswers(Generic[T]):
     @property
     def room(self) -> int:
         """How many calls may be in flight. After `ENOUGH` answers it is one, which decides."""
-        return max(1, ENOUGH - self._others)
+        return max(1, int((ENOUGH - self._count) * self.share))
+
+    @property
+    def _count(self) -> int:
+        return self._earlier + self.own + self._others
 
     def add(self, *, is_cut: bool) -> None:
         """An answer came that is no JSON."""
-        self._others += 1
-        self._cut += is_cut
+        self.own += 1
+        self.own_cut += is_cut
+
+    def others_added(self, answers: int, cut: int) -> None:
+        """So many answers of other owners are no JSON by now, and so many of these were cut at the token cap."""
+        self._others, self._others_cut = max(answers, self._others), max(cut, self._others_cut)
 
     def hold(self, call: T) -> None:
         """Keep a call whose last answer is no JSON until it can be judged."""
@@ -58,15 +70,16 @@ class FirstAnswers(Generic[T]):
 
     def reason_to_stop(self) -> ReasonToStop | None:
         """Why the run stops, where enough answers came and none was JSON."""
-        if self.is_over or self._others < ENOUGH:
+        if self.is_over or self._count < ENOUGH:
             return None
-        cut = f" ({self._cut} were cut at the token cap)" if self._cut else ""
+        were_cut = self.own_cut + self._others_cut
+        cut = f" ({were_cut} were cut at the token cap)" if were_cut else ""
         fix: Fix
         if self._is_by_prompt:
             hint, fix = "The model does not answer in JSON when the prompt asks for it. Try another model", "job"
         else:
             way = "Try the model's own format (target.format), or response.mode: prompt"
             hint, fix = f"The service seems to ignore `response`. {way}", "response"
-        more = ", or raise params.max_output_tokens" if self._cut else ""
-        message = f"{self._others} answers came, and none of them was JSON{cut}"
+        more = ", or raise params.max_output_tokens" if were_cut else ""
+        message = f"{self._count} answers came, and none of them was JSON{cut}"
         return ReasonToStop(message, f"{hint}{more}. The next session starts with one call.", fix)

@@ -10,7 +10,7 @@ second sees no bursts.
 """
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
 from cometbatch.control.latency import Latencies
 from cometbatch.control.rate import AdaptiveRate
@@ -104,14 +104,32 @@ LAST_PROBE_S: Final = 1.0
 """Seconds between probes, at most: so the end of an outage is noticed soon enough."""
 
 
+class Rate(Protocol):
+    """How fast a window may send at most: found by itself (`AdaptiveRate`), or where all owners' refusals are known."""
+
+    per_s: float
+
+    def sent(self, now: float, *, is_binding: bool) -> None:
+        """A request leaves; `is_binding`: this rate is what it had waited for."""
+
+    def refused(self, sending_per_s: float) -> None:
+        """A request did not pass; `sending_per_s`: how fast requests were sent of late."""
+
+    def outage_began(self, now: float) -> None:
+        """Nothing passes any more."""
+
+    def outage_ended(self, now: float) -> None:
+        """Something passes again."""
+
+
 class ConcurrencyWindow:
     """One run's window and rate. All times are seconds on one clock that never goes back; `ceiling` is never passed."""
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, rate: Rate | None = None) -> None:
         self._ceiling = float(ceiling)
         self._window = min(START, self._ceiling)
         self._threshold = self._ceiling
-        self.rate = AdaptiveRate()
+        self.rate: Rate = AdaptiveRate() if rate is None else rate
         self._latencies = Latencies()
         self._next_send = -math.inf
         self._spacing_s = START_SPACING_S
@@ -124,29 +142,37 @@ class ConcurrencyWindow:
         self._probe_wait = 0.0
         self.probing_since = math.inf  # since when nothing is answered, and only probes are sent
         self._resumed_at = -math.inf  # the last time that probing ended
-        self._replied_at = math.inf
-        self._stuck = 0  # requests in flight since before `_stuck_since`, whose answers nobody expects any more
-        self._stuck_since = math.inf
-        self._round_began = -math.inf
-        self._round_answers = 0
-        self._answer_rate = 0.0
+        self._replies = _Replies()
+        self._rounds = _Rounds()
 
     @property
     def window(self) -> int:
         """How many requests may be in flight."""
-        return 1 if self.is_probing else max(1, int(self._window))
+        return 1 if self.is_probing else max(1, int(min(self._window, self._ceiling)))
 
     @property
     def is_probing(self) -> bool:
         """Whether nothing answers at present."""
         return self._probe_wait > 0
 
+    def set_ceiling(self, ceiling: int) -> None:
+        """So many requests may be in flight at most from now on."""
+        if self._threshold >= self._ceiling:
+            self._threshold = float(ceiling)
+        self._ceiling = float(ceiling)
+
+    def others_answered(self, now: float) -> None:
+        """Somebody else is answered: where that tells that an outage is over, it is over here."""
+        if self.is_probing and self._is_well_again(now, self._latencies.mean or 0.0):
+            self._failures = _Failures()
+            self._end_probing(now)
+
     def wait_s(self, now: float, in_flight: int) -> float:
         """Seconds until one more request may leave, should nothing else happen; infinite where a slot must free up."""
         if in_flight >= self._ceiling:
             self._was_full = True
             return math.inf
-        if not self.is_probing and in_flight - self._stuck >= self._window and not self._ramp(now):
+        if not self.is_probing and in_flight - self._replies.stuck >= self._window and not self._ramp(now):
             self._was_full = True
             return self._wait_for_slot_s(now, in_flight)
         if self._next_send > (now if self.is_probing else now + AHEAD_S):
@@ -158,11 +184,11 @@ class ConcurrencyWindow:
         """Seconds until the window opens, or until the requests that fill it count as stuck, and are probed around."""
         if self._may_ramp():
             return self._ramped_at + RAMP_S - now
-        left = self._replied_at + max(STALL_S, STALL_TIMES * self._latencies.longest) - now
+        left = self._replies.last_at + max(STALL_S, STALL_TIMES * self._latencies.longest) - now
         if left > 0:
             return left
         self._begin_probing(now)
-        self._stuck, self._stuck_since = in_flight, now
+        self._replies.stuck, self._replies.stuck_since = in_flight, now
         return self._probe_wait
 
     def sent(self, now: float) -> None:
@@ -181,7 +207,7 @@ class ConcurrencyWindow:
     def answered(self, now: float, latency_s: float) -> None:
         """An answer came, this many seconds after its request."""
         self._failures.was_answered = True
-        self._replied(now, now - latency_s)
+        self._replies.add(now, now - latency_s)
         if self._is_well_again(now, latency_s):
             self._failures = _Failures()
         elif self.is_probing:
@@ -190,7 +216,7 @@ class ConcurrencyWindow:
             self._end_probing(now)
         self._proven = self._window
         self._latencies.add(latency_s)
-        self._count(now)
+        self._rounds.count(now, self._latencies.mean)
         if self._latencies.inflation > FAR_INFLATED:
             self._answer_inflation(now)
         elif self._was_full and self._latencies.inflation <= INFLATED:
@@ -218,18 +244,13 @@ class ConcurrencyWindow:
 
     def failed(self, now: float, sent_at: float) -> None:
         """An attempt brought no answer, whatever the reason."""
-        self._replied(now, sent_at)
+        self._replies.add(now, sent_at)
         self._failures.add(now)
         if self.is_probing:
             self._probe_wait = min(LAST_PROBE_S, 2 * self._probe_wait)
             self._next_send = now + self._probe_wait
         elif self._failures.are_outage(now, self._latencies.mean or 0.0):
             self._begin_probing(now)
-
-    def _replied(self, now: float, sent_at: float) -> None:
-        self._replied_at = now
-        if self._stuck and sent_at < self._stuck_since:
-            self._stuck -= 1
 
     def _may_ramp(self) -> bool:
         return not self._latencies.any and not self._failures.count and self._window < min(RAMP_TO, self._ceiling)
@@ -262,13 +283,6 @@ class ConcurrencyWindow:
         self._latencies.forget()
         self._window = min(self._ceiling, max(START, self._threshold * REOPEN))
 
-    def _count(self, now: float) -> None:
-        self._round_answers += 1
-        span = now - self._round_began
-        if span >= max(self._latencies.mean or 0.0, 0.1):
-            self._answer_rate = self._round_answers / span if span < math.inf else 0.0
-            self._round_began, self._round_answers = now, 0
-
     def _grow(self, now: float) -> None:
         latency = self._latencies.mean or 1.0
         seconds = min(max(1.0, latency), MAX_ROUND_S)
@@ -286,11 +300,46 @@ class ConcurrencyWindow:
         latency = self._latencies.mean or 0.0
         if now - self._last_cut < latency:
             return
-        answered = self._answer_rate * latency
+        answered = self._rounds.answers_per_s * latency
         self._window = max(1.0, min(CUT * self._window, max(HARD_CUT * self._window, answered)))
         self._threshold = self._window
         self._last_cut = now
         self._was_full = False
+
+
+class _Replies:
+    """When the last reply came, and which requests are not waited for; times in seconds.
+
+    `stuck`: requests in flight since before `stuck_since`, whose answers nobody expects any more.
+    """
+
+    def __init__(self) -> None:
+        self.last_at = math.inf
+        self.stuck = 0
+        self.stuck_since = math.inf
+
+    def add(self, now: float, sent_at: float) -> None:
+        """A reply of any kind, to a request that was sent at this time."""
+        self.last_at = now
+        if self.stuck and sent_at < self.stuck_since:
+            self.stuck -= 1
+
+
+class _Rounds:
+    """How many answers a second came in the last round trip."""
+
+    def __init__(self) -> None:
+        self.answers_per_s = 0.0
+        self._began = -math.inf
+        self._answers = 0
+
+    def count(self, now: float, latency_s: float | None) -> None:
+        """One more; a round trip takes `latency_s`."""
+        self._answers += 1
+        span = now - self._began
+        if span >= max(latency_s or 0.0, 0.1):
+            self.answers_per_s = self._answers / span if span < math.inf else 0.0
+            self._began, self._answers = now, 0
 
 
 class _Failures:

@@ -13,10 +13,9 @@ from datetime import datetime
 from msgspec import Struct
 
 from cometbatch.control.budget import Budget
-from cometbatch.limiting.limits import Limits
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.partition import Partitions
-from cometbatch.runner.ports import Ended, Observer, Policy, Service
+from cometbatch.runner.ports import Ended, Observer, OtherOwners, Policy, RateLimits, Service
 from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
 
@@ -27,16 +26,18 @@ class Ports(Struct, frozen=True):
     `service`: how calls are sent, read, judged and priced. `limits`: requests and tokens per minute. `observer`: who is
     told. `now`: the wall clock; `jitter`: a random number from 0 to 1. `budget`: None is no cap; it holds already what
     earlier sessions may have spent. `queues`: what is known of each of the partitions' queues, in their order.
+    `others`: who tells the other owners of the run; None where there are none.
     """
 
     service: Service
     policy: Policy
-    limits: Limits
+    limits: RateLimits
     observer: Observer
     now: Callable[[], datetime]
     jitter: Callable[[], float]
     budget: Budget | None = None
     queues: Sequence[QueueStart] = (QueueStart(),)
+    others: OtherOwners | None = None
 
 
 async def run_partitions(
@@ -66,6 +67,7 @@ async def run_partitions(
         jitter=ports.jitter,
         budget=ports.budget,
         starts=ports.queues,
+        others=ports.others,
     )
     syncing = asyncio.create_task(partitions.sync_forever(marks))
     try:

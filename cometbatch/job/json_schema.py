@@ -35,6 +35,7 @@ MEANINGS = {
     "reuse": "which answers of earlier runs are taken instead of sending calls again; true: this output's own",
     "choices": "the choices of each question, which prompts show and scores know",
     "report": "what the leaderboard shows, and what it compares",
+    "engine": "how many processes send the calls, and where; changes no answer",
     "simulator": "how the simulator behaves; unused with a service",
 }
 """What a section is about. One that is not named here is shown without a word."""

@@ -3,7 +3,7 @@
 The reading of a job and the documentation's table are both made from it, so they can't differ.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final, get_args
 
@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import did_you_mean, nearest
-from cometbatch.job import headers, judge_keys, kinds, score_keys, settings, targets
+from cometbatch.job import engine_keys, headers, judge_keys, kinds, score_keys, settings, targets
 from cometbatch.job.accepting import BOUND
+from cometbatch.job.engine import EngineSettings, RaySettings
 from cometbatch.job.extra import EXTRA, SCHEMA
 from cometbatch.job.key import JobKey, Key, object_schema
 from cometbatch.job.kinds import FLAG, INT64_MAX, MAX_SECONDS, PROSE, Kind, choice, number, several, text, word
@@ -298,6 +299,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "cluster": Key(text("the name of a column"), "rows with the same value here count as one question's"),
         "groups": Key(text("the name of a column"), "scores are shown for each value of this column, too"),
     },
+    "engine": engine_keys.KEYS,
     "simulator": {
         "seed": Key(number(int, 0, INT64_MAX), "another seed, other answers and faults"),
         "latency_s": Key(kinds.LATENCY, "how long the simulator takes for an answer"),
@@ -350,9 +352,15 @@ SECTIONS: dict[str, type[Struct]] = {
     "reuse": settings.ReuseSettings,
     "choices": ChoiceSettings,
     "report": ReportSettings,
+    "engine": EngineSettings,
     "simulator": settings.SimulatorSettings,
 }
 """The sections that become settings; of the prompt, what is no message."""
+INNER: dict[tuple[str, str], tuple[Mapping[str, Key], type[Struct]]] = {
+    ("prompt", "images"): (IMAGE_KEYS, settings.ImageSettings),
+    ("engine", "ray"): (engine_keys.RAY_KEYS, RaySettings),
+}
+"""The keys of sections that hold a mapping with keys of its own, and the settings that it becomes."""
 BESIDE_SETTINGS = {("prices", "models"), ("params", "columns"), ("reuse", "from")}
 """Keys that the settings of their section don't hold by this name: they say something for each row or for each model,
 or the name is no word for a field."""
@@ -367,7 +375,6 @@ KNOWN_AS = {
     "system_prompt": "prompt.system",
     "user_prompt": "prompt.user",
     "template": "prompt.user",
-    "workers": "limits.concurrency",
     "parallel": "limits.concurrency",
     "max_concurrency": "limits.concurrency",
     "rpm": "limits.requests_per_minute",
@@ -463,11 +470,8 @@ def _job_keys() -> Iterator[JobKey]:
                 for inner, each in ABOVE_KEYS.items():
                     needed = "required in above" if inner == "input_tokens" else ""
                     yield JobKey(f"prices.above.{inner}", each.kind.words, needed, each.meaning)
-            if (section, name) == ("prompt", "images"):
-                for field in msgspec.structs.fields(settings.ImageSettings):
-                    each = IMAGE_KEYS[field.name]
-                    default = "" if field.default is None else _yaml_like(field.default)
-                    yield JobKey(f"prompt.images.{field.name}", each.kind.words, default, each.meaning)
+            if (section, name) in INNER:
+                yield from _inner_keys(f"{section}.{name}", *INNER[section, name])
     yield JobKey(MATRIX, "a mapping", "", FREE[MATRIX])
     for name, key in MATRIX_KEYS.items():
         yield JobKey(f"{MATRIX}.{name}", key.kind.words, "1", key.meaning)
@@ -479,6 +483,12 @@ def _job_keys() -> Iterator[JobKey]:
             yield from (
                 JobKey(f"{name}.{inner}", each.kind.words, "1", each.meaning) for inner, each in MATRIX_KEYS.items()
             )
+
+
+def _inner_keys(path: str, keys: Mapping[str, Key], kind: type[Struct]) -> Iterator[JobKey]:
+    for field in msgspec.structs.fields(kind):
+        default = "" if field.default is None else _yaml_like(field.default)
+        yield JobKey(f"{path}.{field.name}", keys[field.name].kind.words, default, keys[field.name].meaning)
 
 
 def job_keys_markdown() -> str:

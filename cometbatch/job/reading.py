@@ -16,6 +16,7 @@ from cometbatch.errors import JobError
 from cometbatch.input.files import kind_of
 from cometbatch.job.axes import read_matrix
 from cometbatch.job.cells import job_of
+from cometbatch.job.engine_reading import read_engine
 from cometbatch.job.judge_reading import read_judge
 from cometbatch.job.keys import IMAGE_KEYS, JUDGE, MATRIX, OVERRIDE, PROMPT_TEXTS, REQUIRED, SECTIONS, takes_text
 from cometbatch.job.kinds import INPUT_WORDS, expected
@@ -139,6 +140,7 @@ class _Reading:
         choices = read_choices(self._sections)
         scores = read_scores(self._sections, absolute(Path(), self._folder), is_piped=self._is_piped)
         beside |= {"choices": choices, "scores": scores, "report": read_report(self._sections, scores)}
+        beside["engine"] = read_engine(self._sections)
         messages = self._messages(choices)
         self._check_shuffle(messages, choices)
         conversation = read_conversation(self._sections, self._placed("prompt", "few_shot"))

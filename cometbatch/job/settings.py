@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.errors import JobError
+from cometbatch.job.engine import EngineSettings
 from cometbatch.job.judging import Pairwise, Rubric
 from cometbatch.job.lawful import wrong_matrix, wrong_target
 from cometbatch.job.matrix import Cell, CellSettings, Matrix, digest_of
@@ -35,7 +36,7 @@ from cometbatch.wire.request_extra import asks_for_tools
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".parquet": None}
 """Kinds of input files that can be read, and the delimiter of each where the job gives none."""
 
-NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report", "judge")
+NOT_DESCRIBED = ("places", "cut", "choices", "scores", "report", "judge", "engine")
 """Fields of a job that its description leaves out. Choices that a prompt shows are part of its messages."""
 OF_ACCURACY = ("accuracy", "spread")
 """Settings of the simulator that a description has only where they say something."""
@@ -209,6 +210,7 @@ class Job(Struct, frozen=True):
     where no answers of earlier runs are taken. `telemetry`: who is told of each session over OpenTelemetry; None is
     nobody. `dedupe`: of rows that ask the same, one is sent, and the others take its answer. `choices`: those of each
     question; `scores`, `report` and `judge` say how answers are scored, compared and judged, and change no request.
+    `engine`: who sends the calls.
     `matrix`: None where each row is asked once. With one, `target.model`, `target.format`, `messages`, `conversation`,
     `params`, `param_columns` and `prices` are those of its first cell.
     """
@@ -241,6 +243,7 @@ class Job(Struct, frozen=True):
     scores: tuple[ScoreSettings, ...] = ()
     report: ReportSettings = ReportSettings()
     matrix: Matrix | None = None
+    engine: EngineSettings = EngineSettings()
     judge: "JudgeSettings | None" = None
 
     def targets(self) -> tuple[Target, ...]:
@@ -378,7 +381,8 @@ class Job(Struct, frozen=True):
     def describe(self) -> dict[str, object]:
         """What a run is made by, as JSON-ready values, for manifests and metadata.
 
-        `places` and `cut` are left out, and so is how answers are scored and compared: that may change at any time.
+        `places` and `cut` are left out, and so is who sends the calls, and how answers are scored and compared: that
+        may change at any time.
         """
         values = {name: value for name, value in plain(self).items() if name not in NOT_DESCRIBED}
         if self.simulator is not None and not self.simulator.accuracy:

@@ -18,13 +18,15 @@ UNKNOWN_FENCE_S: Final = 10.0
 class Epoch(Struct, frozen=True):
     """A session with workers. `engine`: "workers" or "ray"; "" is not known. `closed`: it ended in order.
 
-    `fence_s`: seconds after the driver's death from which on none of its workers sends.
+    `fence_s`: seconds after the driver's death from which on none of its workers sends. `is_awaited`: the next session
+    has the lock, and waits for them.
     """
 
     session: int
     engine: str
     fence_s: float
     closed: bool = False
+    is_awaited: bool = False
 
 
 class EpochNote:
@@ -45,6 +47,12 @@ class EpochNote:
         epoch = self.read()
         if epoch is not None and not epoch.closed:
             self._lock.write_note(msgspec.json.encode(msgspec.structs.replace(epoch, closed=True)))
+
+    def wait(self) -> None:
+        """Say that the lock's holder waits for the workers of this session. Raises as `open`."""
+        epoch = self.unfenced()
+        if epoch is not None:
+            self._lock.write_note(msgspec.json.encode(msgspec.structs.replace(epoch, is_awaited=True)))
 
     def forget(self) -> None:
         """Take the note away, once its fence was waited for. Raises `CheckpointError` where the disk refuses."""

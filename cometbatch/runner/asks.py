@@ -90,7 +90,11 @@ class Asks:
     def _hold(self, first: FirstAnswers[OpenCall], call: OpenCall, *, is_cut: bool) -> None:
         first.add(is_cut=is_cut)
         first.hold(call)
-        if (reason := first.reason_to_stop()) is not None:
+        self.stop_without_json()
+
+    def stop_without_json(self) -> None:
+        """Stop the queue where enough answers came, and none was JSON."""
+        if self.first is not None and (reason := self.first.reason_to_stop()) is not None:
             self._stop(Stop("refused", reason.message, reason.hint, reason.fix))
 
     def _goes_on(self, call: OpenCall) -> bool:

@@ -32,7 +32,7 @@ SLOW_DOWN_FAILURES: frozenset[FailureKind] = frozenset({"rate_limited", "overloa
 class Attempts:
     """Acts on what the service's replies mean for their calls, for their queue, and for the run.
 
-    `number`: of the queue, which `stop` stops alone.
+    `number`: of the queue, which `stop` stops alone. `end`: where nothing is left that it could send.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Attempts:
         held: HeldFailures[OpenCall],
         window: ConcurrencyWindow | None,
         stop: Callable[[Stop], None],
+        end: Callable[[Stop], None],
     ) -> None:
         self._number = number
         self._service = shared.service
@@ -58,7 +59,9 @@ class Attempts:
         self._account = shared.account
         self._window = window
         self._observer = shared.observer
+        self._max_wait_s = shared.policy.max_wait_s
         self._stop = stop
+        self._end = end
         self._stop_all = shared.stop
 
     def conclude(self, slot: Slot, now: float, moment: datetime) -> None:
@@ -93,7 +96,7 @@ class Attempts:
         if self._window is not None:
             self._window.answered(now, slot.latency_s)
         if is_any_held:
-            self._release_held(now)
+            self.release_held(now)
         self._asks.answered(slot, completion, reply, cost, moment)
 
     def _is_unknown_model(self, slot: Slot, abort: Abort) -> bool:
@@ -140,7 +143,7 @@ class Attempts:
                 self._books.leave(call)
             else:
                 self._observer.retried()
-                is_long = is_asked and patience.is_long(wait_s)
+                is_long = is_asked and wait_s > self._max_wait_s  # then it keeps no others from being read
                 self._sender.backlog.put(call, now + wait_s, is_asked=is_asked, is_long=is_long)
 
     def _tell_window(self, verdict: Retry, now: float, started: float) -> None:
@@ -161,27 +164,28 @@ class Attempts:
         certain = self._held.hold(held) if self._held.should_hold(held) else [held]
         for each in certain:
             self._fail(each)
-        self._stop_over_held()
+        self.stop_over_held()
 
     def _fail(self, failed: HeldFailure[OpenCall]) -> None:
         self._books.fail(failed.call, failed.failure, failed.latency_s)
         self._patience.failed_for_good()
 
-    def _stop_over_held(self, *, is_over: bool = False) -> None:
+    def stop_over_held(self, *, is_over: bool = False) -> None:
+        """Stop the queue where what is held is too much, or where nothing else is left (`is_over`)."""
         reason = self._held.reason_to_stop(is_over=is_over)
         if reason is not None:
             self._stop(Stop("refused", reason.message, reason.hint, reason.fix))
 
     def settle_held(self, now: float) -> None:
         """There are no more calls: what is not everyone's failure is its call's own, but for calls not waited for."""
-        self._stop_over_held(is_over=True)
+        self.stop_over_held(is_over=True)
         if not self._sender.is_closed:
             for held in self._held.release():
                 self._fail(held)
             if (reason := self._patience.reason_to_end(now)) is not None:
-                self._stop(reason)
+                self._end(reason)
 
-    def _release_held(self, now: float) -> None:
+    def release_held(self, now: float) -> None:
         """Somebody is answered: what was held is its call's own failure, or gets a second chance."""
         if self._sender.is_closed:  # the next session sends them again: the stop has said that they are not recorded
             return

@@ -41,28 +41,29 @@ class ModelQueue:
         self._shared = shared
         policy = shared.policy
         self._concurrency = policy.concurrency
-        self._window = window = ConcurrencyWindow(policy.concurrency) if policy.adaptive else None
-        held: HeldFailures[OpenCall] = HeldFailures(
+        self.window = window = ConcurrencyWindow(policy.concurrency, start.rate) if policy.adaptive else None
+        self.held = held = HeldFailures[OpenCall](
             works=start.earlier.new_answers + len(start.rejected) > 0,
             max_alike=policy.max_alike,
             max_misdirected=MISDIRECTED_PER_SLOT * policy.concurrency,
         )
         self.books = books = Books(shared, start)
-        self._asks = asks = Asks(
+        self.asks = asks = Asks(
             shared.service, books=books, rejected=start.rejected, first=start.first_answers, stop=self.stop
         )
         self.sender = Sender(number, calls, shared, window=window, books=books, held=held, asks=asks)
-        self._patience = Patience(shared, held, self.sender)
-        self._attempts = Attempts(
+        self.patience = Patience(shared, held, self.sender)
+        self.attempts = Attempts(
             number,
             shared,
             sender=self.sender,
             books=books,
             asks=asks,
-            patience=self._patience,
+            patience=self.patience,
             held=held,
             window=window,
             stop=self.stop,
+            end=self.end,
         )
         self._is_set_aside = False
 
@@ -73,6 +74,12 @@ class ModelQueue:
 
     def stop(self, stop: Stop) -> None:
         """Send no more of this queue alone; what is in flight is finished and recorded. The first reason stands."""
+        if not self.is_closed:
+            self._shared.others.stopped(stop, self.number)
+            self.end(stop)
+
+    def end(self, stop: Stop) -> None:
+        """The queue has ended before its last call: there is nothing that it could send in this session."""
         if not self.is_closed:
             self.stopped = stop
             self.close()
@@ -91,7 +98,7 @@ class ModelQueue:
         first: Exception | None = None
         for slot in slots:
             try:
-                self._attempts.conclude(slot, now, moment)
+                self.attempts.conclude(slot, now, moment)
                 if isinstance(slot.result, HttpResponse) and len(slot.result.body) > LARGE_BYTES:
                     self.write()
             except Exception as error:  # noqa: BLE001 - handed on
@@ -108,12 +115,12 @@ class ModelQueue:
         sender = self.sender
         if sender.is_closed or not sender.is_finished:
             return False
-        if self._asks.holds:
-            self._asks.judge_held()
+        if self.asks.holds:
+            self.asks.judge_held()
             self.write()
             if not sender.is_finished:
                 return True
-        self._attempts.settle_held(now)
+        self.attempts.settle_held(now)
         self.write()
         if not sender.is_finished:  # calls had waited for those that were held
             return not sender.is_closed
@@ -136,7 +143,7 @@ class ModelQueue:
     @property
     def pace(self) -> Pace:
         """How fast it may send at present."""
-        window = self._window
+        window = self.window
         if window is None:
             return Pace(self._concurrency, None)
         return Pace(window.window, window.rate.per_s if window.rate.per_s < math.inf else None)
@@ -145,14 +152,14 @@ class ModelQueue:
     def unanswered_s(self) -> float:
         """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
         now = _time()
-        probing_s = 0.0 if self._window is None else now - self._window.probing_since
-        return max(0.0, probing_s, self._patience.unanswered_s(now))
+        probing_s = 0.0 if self.window is None else now - self.window.probing_since
+        return max(0.0, probing_s, self.patience.unanswered_s(now))
 
     def waiting_for(self) -> str:
         """What keeps the next request back, in a few words for a person; "" where nothing does."""
-        if wait := self._patience.describe_wait(_time()):
+        if wait := self.patience.describe_wait(_time()):
             return wait
-        if self._window is not None and self._window.is_probing:
+        if self.window is not None and self.window.is_probing:
             return "no answers, probing"
         if self.sender.blocked_by == "budget":
             return "budget"
@@ -164,7 +171,7 @@ class ModelQueue:
 
         `ending`: what follows where it lasts, as "the run stops".
         """
-        return self._patience.describe_silence(_time(), ending)
+        return self.patience.describe_silence(_time(), ending)
 
 
 def _time() -> float:

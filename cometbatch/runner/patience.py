@@ -32,6 +32,7 @@ class Patience:
         self._policy = shared.policy
         self._held = held
         self._observer = shared.observer
+        self._others = shared.others
         self._shared_pause = sender.pause
         self._sender = sender
         self._jitter = shared.jitter
@@ -57,6 +58,12 @@ class Patience:
         self._account.refused.answered(started)
         self._asked_to_wait.answered(started)
         self._shared_pause.answered(started)
+
+    def others_answered(self, answers: int, now: float) -> None:
+        """So many requests of other owners were answered. A pause of everyone ends by their word alone."""
+        self._account.others_answered(answers, now)
+        self._unanswered_since = self._silent_since = None
+        self._asked_to_wait.answered(now)
 
     def failed_for_good(self) -> None:
         """A call has failed: then the service is there, and time counts from the next failure."""
@@ -160,6 +167,7 @@ class Patience:
     def _pause(self, wait_s: float, now: float) -> None:
         self._paused_at = now
         self._sender.paused_until = max(self._sender.paused_until, now + wait_s)
+        self._others.paused(self._sender.number, wait_s, is_everyones=False)
         self._observer.asked_to_slow_down(wait_s)
 
     def _pauses_everyone(self, asked_s: float, started: float, now: float) -> bool:
@@ -170,12 +178,9 @@ class Patience:
             return False
         since = now if self._unanswered_since is None else self._unanswered_since
         pause.extend(now, asked_s, since + self._policy.max_pushback_s)
+        self._others.paused(self._sender.number, asked_s, is_everyones=True)
         self._observer.asked_to_slow_down(asked_s)
         return True
-
-    def is_long(self, wait_s: float) -> bool:
-        """Whether a call that waits so long must not keep others from being read."""
-        return wait_s > self._policy.max_wait_s
 
     def is_left(self, call: OpenCall, due: float) -> bool:
         """Whether the call is not waited for: the wait that the service asked for ends after its `max_row_s`."""

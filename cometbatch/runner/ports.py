@@ -133,6 +133,42 @@ class Observer(Protocol):
         """A call will be sent again."""
 
 
+class RateLimits(Protocol):
+    """How fast requests may leave. `counts_tokens`: whether `settle` has anything to do."""
+
+    counts_tokens: bool
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds after which to try again, for a request that `take` did not let pass."""
+
+    def take(self, estimated_tokens: int) -> float | None:
+        """Let a request of about this many tokens pass, and return what it is charged, in tokens; None: not yet."""
+
+    def settle(self, charge: float, estimated_tokens: int, actual_tokens: int) -> None:
+        """Correct a charge once the service has said how many tokens the request really took."""
+
+
+class OtherOwners(Protocol):
+    """Who tells the other owners of a run what the calls of this one show."""
+
+    def paused(self, queue: int, wait_s: float, *, is_everyones: bool) -> None:
+        """The service asks to wait. `is_everyones`: everybody is refused, and a request at a time probes."""
+
+    def stopped(self, stop: Stop, queue: int | None) -> None:
+        """The calls show that the run, or a queue of it, must stop; here it has stopped by now."""
+
+
+class Alone:
+    """A run without other owners."""
+
+    def paused(self, queue: int, wait_s: float, *, is_everyones: bool) -> None:
+        """There is nobody to tell."""
+
+    def stopped(self, stop: Stop, queue: int | None) -> None:
+        """There is nobody to tell."""
+
+
 class Pace(Struct, frozen=True):
     """How fast a run may send at present: requests in flight at once, and requests per second (None: no bound)."""
 

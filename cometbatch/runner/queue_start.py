@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from cometbatch.control.first_answers import FirstAnswers
+from cometbatch.control.window import Rate
 from cometbatch.records import RejectedAsk, Tally
 from cometbatch.runner.slots import OpenCall
 from cometbatch.runner.twins import Twins
@@ -20,6 +21,7 @@ class QueueStart(Struct, frozen=True):
     its calls that are open still, by ordinal: they are part of the outcome's sums. `first_answers`: where the queue
     asks for JSON, and none of its answers was any yet; None else. `twins`: what has calls that ask the same sent once;
     None where each is sent. `is_exact`: every bill is what was reserved for it, as with a price for each request.
+    `rate`: where the adaptive rate is not the queue's own to find; None else.
     """
 
     name: str = ""
@@ -28,3 +30,4 @@ class QueueStart(Struct, frozen=True):
     first_answers: FirstAnswers[OpenCall] | None = None
     twins: Twins | None = None
     is_exact: bool = False
+    rate: Rate | None = None

@@ -40,6 +40,7 @@ class Sender:
         asks: Asks,
     ) -> None:
         slots, policy = shared.slots, shared.policy
+        self.number = number
         self.backlog = asks.backlog
         self.pause = SharedPause(policy.max_wait_s)
         self.paused_until = -math.inf  # on the loop's clock; nobody sends before, not even to probe
@@ -47,7 +48,6 @@ class Sender:
         self.is_closed = False
         self.blocked_by: BlockedBy = ""
         self.kept = 0
-        self._number = number
         self._send_request = shared.service.send
         self._limits = shared.limits
         self._window = window
@@ -102,6 +102,11 @@ class Sender:
         self.in_flight.difference_update(slots)
         self._slots.free += slots
 
+    @property
+    def known_waiting(self) -> int:
+        """How many calls are here that may be sent before long."""
+        return len(self.backlog) - self.backlog.long_waits + (self._in_hand is not None)
+
     def wanted(self, now: float) -> int:
         """How many more requests it may send before long, as far as it is known now."""
         window, first = self._window, self._asks.first
@@ -110,8 +115,7 @@ class Sender:
         if now < self.paused_until or self.pause.is_on(now) or (window is not None and window.is_probing):
             return 1  # a probe
         if self._intake.is_exhausted:
-            soon = len(self.backlog) - self.backlog.long_waits
-            return soon + (self._in_hand is not None) + self._intake.is_busy
+            return self.known_waiting + self._intake.is_busy
         room = self._concurrency if window is None else window.window
         if first is not None and not first.is_over:
             room = min(room, first.room)
@@ -128,7 +132,7 @@ class Sender:
             self._slots.wake_in(wait_s)
             return False
         slot = self._slots.free.pop()
-        slot.queue, slot.call, slot.started = self._number, call, now
+        slot.queue, slot.call, slot.started = self.number, call, now
         call.attempt += 1
         if self.pause.is_on(now):
             self.pause.sent(now)

@@ -17,8 +17,17 @@ from msgspec import Struct
 
 from cometbatch.control.attribution import Account
 from cometbatch.control.budget import Budget
-from cometbatch.limiting.limits import Limits
-from cometbatch.runner.ports import ExchangeResult, Marks, Observer, Policy, Records, Service, Stop
+from cometbatch.runner.ports import (
+    ExchangeResult,
+    Marks,
+    Observer,
+    OtherOwners,
+    Policy,
+    RateLimits,
+    Records,
+    Service,
+    Stop,
+)
 from cometbatch.runner.slots import Slot
 
 BlockedBy: TypeAlias = Literal["", "budget", "limit", "first answers"]
@@ -53,11 +62,12 @@ class Shared(Struct, frozen=True):
 
     service: Service
     policy: Policy
-    limits: Limits
+    limits: RateLimits
     budget: Budget | None
     records: Records
     marks: Marks
     observer: Observer
+    others: OtherOwners
     now: Callable[[], datetime]
     jitter: Callable[[], float]
     slots: "SharedSlots"
@@ -77,7 +87,8 @@ class SharedSlots:
     ) -> None:
         self.free = [Slot(arrive) for _ in range(concurrency)]
         self.takers: list[Taker] = []  # those that still send; the turn is the first one's
-        self._concurrency = concurrency
+        self._concurrency = self._ceiling = concurrency
+        self._put_by: list[Slot] = []  # that are above the ceiling
         self._kept = 0  # free slots that are kept, of all shares
         self._advance = advance
         self._timer: asyncio.TimerHandle | None = None
@@ -87,6 +98,20 @@ class SharedSlots:
     def in_flight(self) -> int:
         """How many requests are in flight, of all queues."""
         return self._concurrency - len(self.free)
+
+    def set_ceiling(self, ceiling: int) -> None:
+        """So many requests may be in flight from now on, as far as there are slots. What is in flight is finished."""
+        self._ceiling = min(ceiling, self._concurrency + len(self._put_by))
+        while self._put_by and self._concurrency < self._ceiling:
+            self.free.append(self._put_by.pop())
+            self._concurrency += 1
+        self._lower()
+
+    def _lower(self) -> None:
+        """Put by what is free above the ceiling."""
+        while self.free and self._concurrency > self._ceiling:
+            self._put_by.append(self.free.pop())
+            self._concurrency -= 1
 
     def add(self, taker: Taker) -> None:
         """A queue that begins to send."""
@@ -107,7 +132,7 @@ class SharedSlots:
         A queue whose next call does not fit into a limit of the run keeps its turn: a large call, or a queue with few,
         would wait for ever if others took what had come together for it.
         """
-        self._end_timer()
+        self._begin_round()
         takers, free, last = self.takers, self.free, None
         if len(takers) > 1:
             self._keep(now)
@@ -150,6 +175,13 @@ class SharedSlots:
         if at < self._timer_at:
             self._end_timer()
             self._timer, self._timer_at = loop.call_later(wait_s, self._advance), at
+
+    def _begin_round(self) -> None:
+        if self._concurrency > self._ceiling:
+            self._lower()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, math.inf
 
     def _end_timer(self) -> None:
         if self._timer is not None:

@@ -12,9 +12,21 @@ from typing import Final
 
 from cometbatch.control.attribution import Account
 from cometbatch.control.budget import Budget
-from cometbatch.limiting.limits import Limits
 from cometbatch.runner.model_queue import ModelQueue
-from cometbatch.runner.ports import Calls, Ended, ExchangeResult, Marks, Observer, Policy, Records, Service, Stop
+from cometbatch.runner.ports import (
+    Alone,
+    Calls,
+    Ended,
+    ExchangeResult,
+    Marks,
+    Observer,
+    OtherOwners,
+    Policy,
+    RateLimits,
+    Records,
+    Service,
+    Stop,
+)
 from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.sharing import Shared, SharedSlots
 from cometbatch.runner.slots import Slot
@@ -36,7 +48,8 @@ class Runner:
 
     `queues`: the source of each model's calls. `starts`: what is known of each queue, in the same order.
     `budget` has what was spent before booked already. `jitter` returns a random number in [0, 1).
-    `told`: how it goes.
+    `others`: who tells the other owners of the run, where there are some. `told`: how it goes. `slots`, `queues`: for
+    what other owners say.
     """
 
     def __init__(
@@ -45,7 +58,7 @@ class Runner:
         records: Records,
         service: Service,
         policy: Policy,
-        limits: Limits,
+        limits: RateLimits,
         *,
         marks: Marks,
         observer: Observer,
@@ -53,9 +66,11 @@ class Runner:
         jitter: Callable[[], float],
         budget: Budget | None = None,
         starts: Sequence[QueueStart] = (QueueStart(),),
+        others: OtherOwners | None = None,
     ) -> None:
         self._now = now
-        self._slots = SharedSlots(policy.concurrency, self._arrive, self._advance)
+        self._others = others or Alone()
+        self.slots = SharedSlots(policy.concurrency, self._arrive, self._advance)
         shared = Shared(
             service=service,
             policy=policy,
@@ -64,9 +79,10 @@ class Runner:
             records=records,
             marks=marks,
             observer=observer,
+            others=self._others,
             now=now,
             jitter=jitter,
-            slots=self._slots,
+            slots=self.slots,
             account=Account(range(len(queues))),
             in_flight_from=self._in_flight_from,
             advance=self._advance,
@@ -75,8 +91,8 @@ class Runner:
             fail=self._lose_calls,
         )
         pairs = enumerate(zip(queues, starts, strict=True))
-        self._queues = tuple([ModelQueue(number, calls, start, shared) for number, (calls, start) in pairs])
-        self.told = Told(self._queues, policy.concurrency, budget)
+        self.queues = tuple([ModelQueue(number, calls, start, shared) for number, (calls, start) in pairs])
+        self.told = Told(self.queues, policy.concurrency, budget)
         self._arrived: list[Slot] = []
         self._turn: asyncio.Handle | None = None  # that is due
         self._over: asyncio.Future[None] | None = None
@@ -101,17 +117,18 @@ class Runner:
             self._close()
             self._take_turn()  # what has come is paid for
             self._give_up()
-            for queue in self._queues:
+            for queue in self.queues:
                 await queue.sender.aclose()
         if is_cancelled:
             raise asyncio.CancelledError
-        stopped = {number: queue.stopped for number, queue in enumerate(self._queues) if queue.stopped is not None}
+        stopped = {number: queue.stopped for number, queue in enumerate(self.queues) if queue.stopped is not None}
         return Ended(self._stop or next(iter(stopped.values()), None), stopped)
 
     def stop(self, stop: Stop) -> None:
         """Send no more; what is in flight is finished and recorded. The first reason given stands."""
-        if self._stop is None and self._slots.takers:
+        if self._stop is None and self.slots.takers:
             self._stop = stop
+            self._others.stopped(stop, None)
             self._close()
             self._end_if_over()
 
@@ -125,7 +142,11 @@ class Runner:
     @property
     def in_flight(self) -> int:
         """How many requests are being sent right now."""
-        return self._slots.in_flight
+        return self.slots.in_flight
+
+    def advance_soon(self) -> None:
+        """Send what may leave: what was waited for is there, as far as anybody knows."""
+        self.slots.wake_in(0.0)
 
     # -- a turn ------------------------------------------------------------------------------------------------------
 
@@ -159,20 +180,20 @@ class Runner:
                 self._break(error)
 
     def _by_queue(self, arrived: list[Slot]) -> Sequence[tuple[ModelQueue, list[Slot]]]:
-        if len(self._queues) == 1:
-            return [(self._queues[0], arrived)]
+        if len(self.queues) == 1:
+            return [(self.queues[0], arrived)]
         found: dict[int, list[Slot]] = {}
         for slot in arrived:
             found.setdefault(slot.queue, []).append(slot)
-        return [(self._queues[number], slots) for number, slots in found.items()]
+        return [(self.queues[number], slots) for number, slots in found.items()]
 
     def _advance(self) -> None:
         """Send what may leave. Where there is nothing left to send, the run is over."""
         try:
             is_more = True
-            while is_more and self._slots.takers:
+            while is_more and self.slots.takers:
                 is_more = self._send_ready(_time())
-            if self._slots.takers:
+            if self.slots.takers:
                 self._stop_without_room()
         except Exception as error:  # noqa: BLE001 - raised by `run`, which waits for this
             self._break(error)
@@ -181,8 +202,8 @@ class Runner:
     def _send_ready(self, now: float) -> bool:
         """Send what may leave, and end the queues that have nothing left; returns whether one has more all the same."""
         is_more = False
-        self._slots.send_ready(now)
-        for queue in self._queues:
+        self.slots.send_ready(now)
+        for queue in self.queues:
             queue.write()
             if queue.end_if_finished(now):
                 is_more = True
@@ -197,11 +218,11 @@ class Runner:
         """
         if self.in_flight:
             return
-        senders = [queue.sender for queue in self._queues if not queue.is_closed]
+        senders = [queue.sender for queue in self.queues if not queue.is_closed]
         if any(sender.blocked_by != "budget" for sender in senders):
             return
         if any(sender.waits_for_others() for sender in senders):
-            self._slots.wake_in(OTHERS_S)
+            self.slots.wake_in(OTHERS_S)
         elif reasons := [reason for sender in senders if (reason := sender.budget_stop()) is not None]:
             self.stop(min(reasons, key=lambda reason: reason[0])[1])
 
@@ -223,10 +244,10 @@ class Runner:
         return is_cancelled
 
     def _in_flight_from(self, start: float, end: float) -> int:
-        return sum([queue.sender.in_flight_from(start, end) for queue in self._queues])
+        return sum([queue.sender.in_flight_from(start, end) for queue in self.queues])
 
     def _close(self) -> None:
-        for queue in self._queues:
+        for queue in self.queues:
             if not queue.is_closed:
                 queue.close()
 
@@ -236,7 +257,7 @@ class Runner:
         self._close()
 
     def _give_up(self) -> None:
-        for queue in self._queues:
+        for queue in self.queues:
             queue.sender.give_up()
         self._arrived.clear()
 
@@ -248,7 +269,7 @@ class Runner:
 
     def _end_if_over(self) -> None:
         over = self._over
-        if over is not None and not over.done() and not self._slots.takers and not self._slots.in_flight:
+        if over is not None and not over.done() and not self.slots.takers and not self.slots.in_flight:
             over.set_result(None)
 
 

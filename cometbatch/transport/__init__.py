@@ -5,11 +5,14 @@ Hides the network: whatever it does to us comes back as a value.
 
 import asyncio
 import functools
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from cometbatch.errors import UsageError
+from cometbatch.job.variables import variables_in
 from cometbatch.records import HttpRequest, HttpResponse, PoolStats, TransportFailure
+from cometbatch.transport.access import Access as Access
 from cometbatch.transport.backends import NO_HEADERS, PoolBackend, Post
 from cometbatch.transport.headers import read_values
 from cometbatch.transport.http1 import NoReplyError
@@ -40,7 +43,8 @@ class Transport:
     byte. The key goes out as a Bearer header, which every route accepts (contract sheet, section 1). It is blanked out
     of every reply, since a service may quote it in its refusal. An answer stays as it is where the key is too short to
     be one of the service's: blanking "none" or "test" would change the model's text. `headers` go out with the key
-    alone; what they name of the environment is read here, and blanked out like the key.
+    alone; what they name of the environment is read here, and blanked out like the key. `environment`: where that is
+    read; None is that of this process.
     """
 
     def __init__(
@@ -52,8 +56,12 @@ class Transport:
         http: "httpx.AsyncBaseTransport | None" = None,
         tls: TlsSettings = USUAL,
         headers: Mapping[str, str] = NO_HEADERS,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        given, self._secrets = read_values(headers)
+        environment = os.environ if environment is None else environment
+        given, self._secrets = read_values(headers, environment)
+        self._variables = {name: environment[name] for name in variables_in(headers.values())}
+        self._headers, self._tls = headers, tls
         self._base_url = base_url.rstrip("/")
         self._key = check_key(key)
         self._key_bytes = self._key.encode()
@@ -70,6 +78,22 @@ class Transport:
 
     def __repr__(self) -> str:
         return f"Transport({self._base_url!r})"
+
+    @classmethod
+    def reaching(cls, access: Access) -> Self:
+        """The same as the transport of another process that has given its `access`."""
+        return cls(
+            access.base_url,
+            access.key,
+            timeout_s=access.timeout_s,
+            tls=access.tls,
+            headers=access.headers,
+            environment=access.variables,
+        )
+
+    def access(self) -> Access:
+        """What another process of this run needs to reach the service as this one does: with the key."""
+        return Access(self._base_url, self._key, self._timeout_s, self._tls, dict(self._headers), dict(self._variables))
 
     @property
     def pool_stats(self) -> PoolStats | None:

@@ -10,15 +10,20 @@ MIN_SECRET_CHARACTERS = 8  # of a value with letters and digits; a shorter one c
 MIN_WORD_CHARACTERS = 16  # of a value of letters alone, which may be a word
 
 
-def read_values(headers: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def read_values(
+    headers: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """The headers as they are sent, and what in them must not be kept or shown.
+
+    `environment`: where variables are read; None is that of this process.
 
     Raises `UsageError` where a variable is not set, or can't stand in a header; it never quotes its value.
     """
     variables: dict[str, str] = {}
+    environment = os.environ if environment is None else environment
     for header, value in headers.items():
         for name in variables_in([value]):
-            found, needed = os.environ.get(name), f"target.headers.{header} needs it"
+            found, needed = environment.get(name), f"target.headers.{header} needs it"
             if found is None:
                 raise UsageError(f"The environment variable {name} is not set, and {needed}. Nothing was sent.")
             if not found or found != found.strip() or not found.isascii() or not found.isprintable():

@@ -102,9 +102,12 @@ class Report(Struct, frozen=True, array_like=True):
     pushbacks: int = 0
     words: tuple[str, ...] = ()
     waiting_for: str = ""
+    tokens_debt: int = 0
     largest_output_tokens: int = 0
     committed: tuple[int, ...] = ()
     """Partitions that it has committed since the report before this one."""
+    unanswered_s: float = 0.0
+    """Seconds for which nothing was answered, although requests failed or hung; 0 else."""
 
 
 # -- what owners ask ---------------------------------------------------------------------------------------------------
@@ -197,13 +200,16 @@ class Leave(Struct, frozen=True, array_like=True, tag=True):
     """The owner has ended in order: nothing of it is in flight, all is synced. Answered by `Verdict`.
 
     Its ranges may be given away at once, and what it did not spend is there for others. `error`: the name and the words
-    of what ended it, which ends the run; "" where nothing did.
+    of what ended it, which ends the run; "" where nothing did. `left`: why some calls of its ranges get no outcome in
+    this session although nobody was told to stop (the service asks them to wait for too long): it is the run's stop
+    once all others have ended, where nothing else was.
     """
 
     owner: int
     report: Report = Report()
     closed: tuple[int, ...] = ()
     error: tuple[str, str] = ("", "")
+    left: tuple[StopOrder, ...] = ()
 
 
 Request: TypeAlias = Join | Renew | Claim | Commit | Found | Pushback | Resume | Watch | Stopping | Leave
@@ -340,6 +346,8 @@ class Driven(Struct, frozen=True, array_like=True):
     errors: tuple[tuple[str, str], ...] = ()
     committed: tuple[int, ...] = ()
     is_over: bool = False
+    unanswered_s: float = 0.0
+    """The most of any owner that is there, as in `Report`."""
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

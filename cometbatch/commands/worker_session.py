@@ -1,0 +1,199 @@
+"""The calls of a session that several owners send: what the driver does from the first of them to the last.
+
+Guards: no owner starts before the lock says that there are some, and the lock says that there are none only once the
+last of them has ended. Whatever ends the session, it comes to the same errors, exit codes and words as in one process.
+"""
+
+import asyncio
+import functools
+import pickle
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cometbatch.commands.assignment import Assignment
+from cometbatch.commands.driving import Driving
+from cometbatch.commands.due_ranges import Owners
+from cometbatch.commands.owner_session import carry_assigned
+from cometbatch.commands.queue_starts import queue_starts
+from cometbatch.commands.queue_stops import stop_of
+from cometbatch.commands.session_start import Work, in_thread
+from cometbatch.commands.session_watch import moment_of, show_waiting
+from cometbatch.commands.worker_engines import Engine, local_engine, ray_engine
+from cometbatch.commands.worker_errors import error_of
+from cometbatch.control.coordination.messages import fence_s
+from cometbatch.control.coordination.settings import Settings
+from cometbatch.engines.ray import RayJob
+from cometbatch.engines.supervising import supervise
+from cometbatch.input.staging import is_worth_staging, stage
+from cometbatch.job.variables import variables_in
+from cometbatch.results import tallies
+from cometbatch.run_state.run import Run
+from cometbatch.run_state.sharing import grants_file, share, unshare
+from cometbatch.runner.ports import Ended, Stop
+from cometbatch.store import local
+
+LOCAL_ENGINE: Final = "workers"
+"""What the lock calls processes of this machine."""
+
+
+async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
+    """Bring the missing calls to their outcomes by owners; returns why that ended before the last of them.
+
+    Raises what ended the work of an owner, as it is raised in one process.
+    """
+    start, directory, workers = work.start, work.run.directory, owners.workers
+    run, nonce = await in_thread(start.files, share, work.run)
+    work = msgspec.structs.replace(work, run=run)
+    assignment = await in_thread(start.files, _assignment, work, workers, nonce)
+    name = owners.engine.name if owners.engine.name == "ray" else LOCAL_ENGINE
+    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(workers))
+    await in_thread(start.files, opening)
+    try:
+        async with _engine(work, owners, assignment) as engine:
+            ended = await _driven(work, engine, engine.workers)
+    finally:
+        await in_thread(start.files, _end_in_order, run)
+    return stop_of(ended, run.manifest)
+
+
+def _engine(work: Work, owners: Owners, assignment: Assignment) -> AbstractAsyncContextManager[Engine]:
+    """What starts owners and reaches their coordinator."""
+    settings, withheld = _settings(work, owners.workers), _secret_names(work)
+
+    def assigned(owner: int) -> bytes:
+        return pickle.dumps(msgspec.structs.replace(assignment, owner=owner))
+
+    if owners.engine.name != "ray":
+        return local_engine(settings, owners.ranges, assigned, withheld)
+    grants = str(grants_file(work.run.directory, work.session.number))
+    job = RayJob(settings, owners.ranges, grants, assigned, carry_assigned, work.shown.warn)
+    return ray_engine(job, owners.engine.address, withheld)
+
+
+# -- what owners are given ---------------------------------------------------------------------------------------------
+
+
+def _assignment(work: Work, workers: int, nonce: str) -> Assignment:
+    """What each owner is given; its number is still to be put in."""
+    start, run = work.start, work.run
+    directory, checked = run.directory, start.checked
+    return Assignment(
+        owner=0,
+        session=work.session,
+        job=checked.job,
+        result=str(run.result),
+        directory=str(directory.path),
+        parts=str(directory.parts.folder) if directory.parts.is_dataset else None,
+        slices=None if directory.slices is None else str(directory.slices),
+        queues=queue_starts(checked, run, [None] * len(run.manifest.queues())),
+        records=run.progress.by_slice,
+        limit=work.limit,
+        access=work.transport.access(),
+        workers=workers,
+        staged=_staged(work),
+        nonce=nonce,
+        tells_outcomes=start.options.observers.any,
+    )
+
+
+def _staged(work: Work) -> str | None:
+    """The path of the input's rows as Parquet; None where the input itself can be read from any row on."""
+    source, run = work.start.checked.source, work.run
+    if not is_worth_staging(source):
+        return None
+    folder = run.directory.input
+    with local.naming(folder, "this folder can't be made"):
+        local.make_folder(folder)
+    path: Path = stage(
+        source,
+        run.manifest.input,
+        folder,
+        run_id=run.manifest.run_id,
+        partition_rows=run.manifest.partition_rows,
+        write_aside=local.write_aside,
+    )
+    return str(path)
+
+
+def _settings(work: Work, workers: int) -> Settings:
+    """What the coordinator is told: limits and money of the whole run."""
+    job = work.start.checked.job
+    return Settings(
+        session=work.session.number,
+        owners=workers,
+        concurrency=work.slots,
+        queues=len(work.run.manifest.queues()),
+        requests_per_minute=job.limits.requests_per_minute,
+        tokens_per_minute=job.limits.tokens_per_minute,
+        adaptive=job.limits.adaptive,
+        budget_usd=job.budget.max_cost_usd,
+        spent_usd=tallies.spent(work.run.bill),
+    )
+
+
+def _secret_names(work: Work) -> frozenset[str]:
+    """The names of variables that hold secrets: owners get their values in another way, if they need them."""
+    target = work.start.checked.job.target
+    return frozenset({target.key_env, *variables_in(target.headers.values())})
+
+
+def _end_in_order(run: Run) -> None:
+    """Say that no owner is left, and tidy up what was for them."""
+    run.directory.epoch.close()
+    unshare(run.directory)
+
+
+# -- while they work ---------------------------------------------------------------------------------------------------
+
+
+async def _driven(work: Work, engine: Engine, workers: int) -> Ended:
+    """Drive owners until all have ended. Raises what ended the work of one of them."""
+    start, observers = work.start, work.start.options.observers
+    driving = Driving(engine.line, work.shown, observers, work.run.manifest, workers=workers, slots=work.slots)
+    cap = work.run.manifest.token_cap
+    showing = asyncio.create_task(show_waiting(driving, work.shown, cap, observers, slowest_sync_s=lambda: 0.0))
+    try:
+        with start.stopping.of_loop(driving) as cancelled:
+            is_cancelled = await _until_over(_supervised(driving, engine, workers), cancelled)
+    finally:
+        showing.cancel()
+        observers.looked(moment_of(driving, observers))
+    if errors := driving.told.now.errors:
+        raise error_of(*errors[0])
+    if is_cancelled:
+        raise asyncio.CancelledError
+    return driving.ended()
+
+
+async def _until_over(work: Awaitable[None], cancelled: Callable[[], object]) -> bool:
+    """Wait until this is over, whoever cancels meanwhile; returns whether anybody did. Raises what it raises."""
+    task, is_cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_cancelled = True
+            cancelled()
+    task.result()
+    return is_cancelled
+
+
+async def _supervised(driving: Driving, engine: Engine, workers: int) -> None:
+    """Keep owners alive and the coordinator driven until all owners have ended."""
+    tasks = {
+        asyncio.create_task(supervise(engine.launcher, workers, driving)),
+        asyncio.create_task(driving.drive_forever()),
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    await driving.drive()  # what the last of them has said

@@ -1,0 +1,247 @@
+"""Money that owners may spend: granted little by little, so that all of them together never pass the cap. Pure.
+
+The law: what was spent, and what may still be spent under grants, never passes the cap. A grant is a sum since the
+owner joined; what it has spent and set aside stays below it. A grant counts at its largest until the owner says that it
+has a smaller one: its word says, too, what it had taken by then, and it can't have taken more since.
+
+What an owner that is lost could have spent counts as spent, until each range that it had is accounted for: by whoever
+reads its journal there, or by the parts that it had announced.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final
+
+from cometbatch.control.budget import Budget
+from cometbatch.control.coordination.messages import Report, StopWords
+from cometbatch.money.exact import EXACT, ROUNDING
+
+AHEAD_S: Final = 2.0
+"""Seconds of spending that a grant is large enough for. More ties up money that others need near the cap; less has
+owners wait for an answer."""
+
+ACCOUNT_S: Final = 10.0
+"""Seconds for which a run that is out of money waits for what lost owners did not spend."""
+
+MIN_SPAN_S: Final = 0.2
+"""Seconds between two reports, at least, that the speed of spending is told from."""
+
+_NOTHING: Final = Decimal(0)
+_STEP: Final = Decimal("1e-12")
+"""US dollars: amounts that are no sums of costs are rounded down to whole ones of these."""
+
+
+class _Purse:
+    """What one owner may spend and has spent, in US dollars, since it joined."""
+
+    def __init__(self) -> None:
+        self.granted: dict[int, Decimal] = {0: _NOTHING}  # by number of the lease that told it; none is older than
+        # the one that the owner is known to have
+        self.written = _NOTHING  # what is known of it to a coordinator that takes this one's place
+        self.report = Report()
+        self.per_s = _NOTHING  # speed of spending
+        self.heard_at = math.inf
+        self.is_short = False
+        self.final: Decimal | None = None  # what it has spent, once that is known for good
+        self.open: set[int] | None = None  # of one that is lost: ranges that are not accounted for
+        self.parts: dict[int, dict[int, Decimal]] = {}  # booked for parts: by range and number
+        self.closed = _NOTHING  # booked for parts of ranges that it has closed
+        self.found: dict[int, Decimal] = {}
+
+    @property
+    def taken(self) -> Decimal:
+        """Spent or set aside, by its own last word."""
+        return EXACT.add(self.report.spent_usd, self.report.reserved_usd)
+
+    @property
+    def counted(self) -> Decimal:
+        """What counts towards the cap."""
+        return max(self.taken, *self.granted.values()) if self.final is None else self.final
+
+    @property
+    def newest(self) -> Decimal:
+        """What it was told last."""
+        return self.granted[max(self.granted)]
+
+    def account(self, *, is_exact: bool) -> None:
+        """Count what a lost owner really spent, once all of it is known."""
+        if self.open or self.open is None or not is_exact or self.final is not None:
+            return
+        ranges = self.found.keys() | self.parts.keys()
+        spent = self.closed
+        for each in ranges:
+            booked = _sum(self.parts.get(each, {}))
+            spent = EXACT.add(spent, max(booked, self.found.get(each, _NOTHING)))
+        self.final = spent
+
+
+class Grants:
+    """Who may spend how much. `cap`, `spent`: US dollars, of the run; `spent` by earlier sessions.
+
+    `owners`: how many there are meant to be at a time.
+    """
+
+    def __init__(self, cap: Decimal, spent: Decimal, owners: int) -> None:
+        self._cap = cap
+        self._before = spent
+        self._owners = owners
+        self._purses: dict[int, _Purse] = {}
+        self._blocked_at = math.inf
+        self._is_exact = True
+
+    @property
+    def left(self) -> Decimal:
+        """Neither spent nor granted; below 0 where bills passed what was set aside for them."""
+        return ROUNDING.subtract(self._cap, self._counted())
+
+    @property
+    def spent(self) -> Decimal:
+        """By all owners of this session: by their word, and of lost ones what they can have spent at most."""
+        return _sum(
+            {
+                owner: purse.report.spent_usd if purse.open is None and purse.final is None else purse.counted
+                for owner, purse in self._purses.items()
+            }
+        )
+
+    def join(self, owner: int) -> None:
+        """An owner begins."""
+        self._purses.setdefault(owner, _Purse())
+
+    def restore(self, owner: int, usd: Decimal) -> None:
+        """So much counts of an owner, as was written down by an earlier coordinator."""
+        purse = self._purses[owner]
+        purse.granted, purse.written = {0: usd}, usd
+
+    def heard(self, owner: int, lease: int, report: Report, now: float) -> None:
+        """An owner's word: what it has taken, by the lease of this number."""
+        purse = self._purses[owner]
+        if purse.final is not None:
+            return
+        span = now - purse.heard_at
+        if span >= MIN_SPAN_S:
+            spent = ROUNDING.subtract(report.spent_usd, purse.report.spent_usd)
+            purse.per_s = ROUNDING.divide(max(spent, _NOTHING), Decimal(span))
+        if span >= MIN_SPAN_S or purse.heard_at == math.inf:
+            purse.heard_at = now
+        purse.report = report
+        newest = max((number for number in purse.granted if number <= lease), default=None)
+        if newest is not None:
+            purse.granted = {number: usd for number, usd in purse.granted.items() if number >= newest}
+
+    def told(self, owner: int) -> Decimal:
+        """What an owner was told last that it is granted."""
+        return self._purses[owner].newest
+
+    def to_write(self, owner: int) -> Decimal | None:
+        """What counts towards the cap of an owner, to be written down; None where it is what was written last."""
+        purse = self._purses[owner]
+        if purse.counted == purse.written:
+            return None
+        purse.written = purse.counted
+        return purse.written
+
+    def grant(self, owner: int, number: int, living: int) -> tuple[Decimal, bool]:
+        """What the lease of this number grants, since the owner joined; and whether it gets less than it needs."""
+        purse = self._purses[owner]
+        wanted = purse.report.wanted_usd or _NOTHING
+        most = EXACT.add(purse.counted, max(_NOTHING, self.left).quantize(_STEP, ROUND_FLOOR, ROUNDING))
+        room = ROUNDING.subtract(most, purse.taken)
+        purse.is_short = room < wanted
+        ahead = _NOTHING if purse.is_short else min(room, self._ahead(purse, wanted, living))
+        usd = max(_NOTHING, EXACT.add(purse.taken, ahead))
+        if usd != purse.newest:
+            purse.granted[number] = usd
+        return usd, purse.is_short
+
+    def commit(self, owner: int, range_: int, index: int, usd: Decimal) -> None:
+        """An owner announces a part for which it has booked so much. Another's part of this number is not to be."""
+        for other, purse in self._purses.items():
+            if other != owner and range_ in purse.parts:
+                purse.parts[range_].pop(index, None)
+        if owner in self._purses:
+            self._purses[owner].parts.setdefault(range_, {})[index] = usd
+
+    def close(self, owner: int, range_: int) -> None:
+        """An owner is through with a range; so is whoever had it before."""
+        for each, purse in self._purses.items():
+            if each == owner:
+                purse.closed = EXACT.add(purse.closed, _sum(purse.parts.pop(range_, {})))
+            elif purse.open and range_ in purse.open:
+                purse.open.discard(range_)
+                purse.account(is_exact=self._is_exact)
+
+    def found(self, owner: int, range_: int, usd: Decimal) -> None:
+        """What a lost owner had booked in a range, marks at their most."""
+        purse = self._purses.get(owner)
+        if purse is not None and purse.open is not None and range_ in purse.open:
+            purse.found[range_] = usd
+            purse.open.discard(range_)
+            purse.account(is_exact=self._is_exact)
+
+    def lost(self, owner: int, ranges: Collection[int]) -> None:
+        """An owner is lost, and had these ranges."""
+        purse = self._purses.setdefault(owner, _Purse())
+        if purse.final is None and purse.open is None:
+            purse.open = set(ranges)
+            purse.is_short = False
+            purse.account(is_exact=self._is_exact)
+
+    def left_by(self, owner: int, spent: Decimal) -> None:
+        """An owner has ended in order, and has spent so much in all."""
+        purse = self._purses.setdefault(owner, _Purse())
+        purse.final, purse.open, purse.is_short = spent, None, False
+        purse.parts.clear()
+
+    def be_inexact(self) -> None:
+        """A model's calls were set aside: no part tells what they cost, so a lost owner's grant stays spent."""
+        self._is_exact = False
+
+    def reason_to_stop(self, now: float, living: Collection[int], *, are_others_silent: bool) -> StopWords | None:
+        """Why the run stops, where nobody can send its next call, and nothing that is under way gives money back.
+
+        `are_others_silent`: there are owners that are neither living nor known to have ended.
+        """
+        short = [self._purses[each].report.wanted_usd or _NOTHING for each in living if self._purses[each].is_short]
+        if not short or self.left >= (smallest := min(short)) or self._may_get_back(living):
+            self._blocked_at = math.inf
+            return None
+        self._blocked_at = min(self._blocked_at, now)
+        unaccounted = _sum(dict(enumerate(self._unaccounted(living))))
+        may_wait = are_others_silent or EXACT.add(self.left, unaccounted) >= smallest
+        if unaccounted and may_wait and now - self._blocked_at < ACCOUNT_S:
+            return None
+        words = Budget(self._cap, self._counted()).describe(smallest)
+        return StopWords("budget", words, words, "Raise budget.max_cost_usd to resume.", "budget", smallest)
+
+    def _may_get_back(self, living: Collection[int]) -> bool:
+        purses = [self._purses[each] for each in living]
+        return any(each.report.is_money_in_flight or each.counted > each.taken for each in purses)
+
+    def _unaccounted(self, living: Collection[int]) -> Iterator[Decimal]:
+        """What owners may not have spent of their grants that are lost, or silent."""
+        for owner, purse in self._purses.items():
+            if owner not in living and purse.final is None:
+                yield ROUNDING.subtract(purse.counted, purse.report.spent_usd)
+
+    def _ahead(self, purse: _Purse, wanted: Decimal, living: int) -> Decimal:
+        """What an owner is granted beyond what it has taken."""
+        if any(each.is_short for each in self._purses.values()):
+            return wanted  # nobody keeps what another needs
+        own = EXACT.subtract(purse.counted, purse.taken)
+        share = ROUNDING.divide(max(_NOTHING, ROUNDING.add(self.left, own)), Decimal(2 * max(living, self._owners)))
+        busy = max(ROUNDING.multiply(Decimal(AHEAD_S), purse.per_s), purse.taken if wanted else _NOTHING)
+        ahead = max(wanted, min(share, busy).quantize(_STEP, ROUND_FLOOR, ROUNDING))
+        has = ROUNDING.subtract(purse.newest, purse.taken)
+        return has if max(wanted, ROUNDING.divide(ahead, Decimal(2))) <= has <= 2 * ahead else ahead
+
+    def _counted(self) -> Decimal:
+        return ROUNDING.add(self._before, _sum({owner: purse.counted for owner, purse in self._purses.items()}))
+
+
+def _sum(amounts: Mapping[int, Decimal]) -> Decimal:
+    total = _NOTHING
+    for each in amounts.values():
+        total = EXACT.add(total, each)
+    return total

@@ -1,0 +1,78 @@
+"""One adaptive rate for each model of a run, learned from what all owners report, and shared among them. Pure."""
+
+import math
+from typing import Final
+
+from cometbatch.control.coordination.messages import QueueReport
+from cometbatch.control.coordination.shares import Demand, divide
+from cometbatch.control.rate import AdaptiveRate
+
+REPORT_S: Final = 0.1
+"""Seconds between two reports of an owner, at least, where the rate is adaptive: what one meets reaches all others
+within this time."""
+
+REPORTS_PER_S: Final = 200.0
+"""Reports a second of all owners together, at most."""
+
+
+def report_s(owners: int) -> float:
+    """Seconds after which an owner reports again, with this many of them."""
+    return max(REPORT_S, owners / REPORTS_PER_S)
+
+
+class Pace:
+    """The rate of one model."""
+
+    def __init__(self) -> None:
+        self._rate = AdaptiveRate()
+        self._fed_at = -math.inf
+        self._is_out = False
+        self._reports: dict[int, QueueReport] = {}
+        self._heard_at: dict[int, float] = {}
+        self._demands: dict[int, Demand] = {}
+
+    @property
+    def per_s(self) -> float | None:
+        """Requests a second, of all owners; None where nothing was refused yet."""
+        return None if self._rate.per_s == math.inf else self._rate.per_s
+
+    def heard(self, owner: int, report: QueueReport, now: float) -> None:
+        """An owner's word, later than its last one."""
+        before = self._reports.get(owner, QueueReport(report.queue))
+        self._reports[owner] = report
+        demand = self._demands.setdefault(owner, Demand())
+        demand.heard(report.sent, report.waiting, now)
+        since = max(self._fed_at, self._heard_at.get(owner, now))
+        self._heard_at[owner], self._fed_at = now, now
+        sent, bound = report.sent - before.sent, report.bound - before.bound
+        refused = report.refused - before.refused
+        others = sum(each.sent_per_s for number, each in self._demands.items() if number != owner)
+        for each in range(1, sent + 1):
+            is_binding = each * bound // sent > (each - 1) * bound // sent
+            self._rate.sent(since + (now - since) * each / sent, is_binding=is_binding)
+            for _ in range(each * refused // sent - (each - 1) * refused // sent):
+                self._rate.refused(report.sending_per_s + others)
+        for _ in range(0 if sent > 0 else refused):
+            self._rate.refused(report.sending_per_s + others)
+        self._look(now)
+
+    def shares(self) -> dict[int, float]:
+        """What each owner may send, in requests a second; empty where nothing was refused yet."""
+        if self.per_s is None:
+            return {}
+        return divide(self.per_s, {owner: demand.per_s for owner, demand in self._demands.items()})
+
+    def drop(self, owner: int) -> None:
+        """The owner sends no more."""
+        self._reports.pop(owner, None)
+        self._demands.pop(owner, None)
+
+    def _look(self, now: float) -> None:
+        """Tell whether anybody is answered at all."""
+        busy = [each for each in self._reports.values() if each.in_flight or each.waiting]
+        is_out = bool(busy) and all(each.is_out for each in busy)
+        if is_out and not self._is_out:
+            self._rate.outage_began(now)
+        elif self._is_out and not is_out and busy:
+            self._rate.outage_ended(now)
+        self._is_out = is_out if busy else self._is_out

@@ -1,0 +1,43 @@
+"""Whether the coordinator itself, and the driver, were there of late: else silence says nothing of owners. Pure."""
+
+import math
+from typing import Final
+
+from cometbatch.control.coordination.messages import DRIVER_S, LEASE_S, MARGIN
+
+PAUSE_S: Final = LEASE_S / 2
+"""Seconds between two looks at the clock. A longer gap means that the coordinator stood still, and that owners could
+not renew what they had."""
+
+
+class Presence:
+    """`quiet_s`: seconds from the beginning in which nothing is granted: leases of an earlier coordinator may last."""
+
+    def __init__(self, quiet_s: float = 0.0) -> None:
+        self._quiet_s = quiet_s
+        self._quiet_until = math.inf
+        self._seen_at = -math.inf
+        self._awake_since = math.inf
+        self._driver_at = -math.inf
+
+    def look(self, now: float) -> None:
+        """The coordinator does something."""
+        if self._quiet_until == math.inf:
+            self._quiet_until = self._awake_since = now + self._quiet_s
+        elif now - self._seen_at > PAUSE_S:
+            self._awake_since = max(self._awake_since, now)
+        self._seen_at = now
+
+    def driver_spoke(self, now: float) -> None:
+        """The driver is there. While it was not, nobody could renew anything."""
+        if now - self._driver_at >= DRIVER_S:
+            self._awake_since = max(self._awake_since, now)
+        self._driver_at = now
+
+    def may_grant(self, now: float) -> bool:
+        """Whether leases are given out."""
+        return now >= self._quiet_until and now - self._driver_at < DRIVER_S
+
+    def may_judge(self, now: float, lease_s: float) -> bool:
+        """Whether an owner that is silent had the chance to speak, for as long as a lease lasts."""
+        return self.may_grant(now) and now - self._awake_since >= MARGIN * lease_s
