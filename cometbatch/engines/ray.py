@@ -171,7 +171,7 @@ class _Owner:
             loaded_ray().kill(self._actor)
 
 
-class Job(Struct, frozen=True):
+class RayJob(Struct, frozen=True):
     """What all actors of a session are made of, beside the key.
 
     `ranges`: those that are due. `grants`: path of the file in which the coordinator writes down what it grants.
@@ -189,7 +189,7 @@ class Job(Struct, frozen=True):
 class RayLauncher:
     """Starts owners as actors. `engines.line.Launcher`. `workers`: how many of them have room, or were asked for."""
 
-    def __init__(self, job: Job, cluster: Cluster, workers: int) -> None:
+    def __init__(self, job: RayJob, cluster: Cluster, workers: int) -> None:
         self.workers = workers
         self._job = job
         self._cluster = cluster
@@ -206,12 +206,13 @@ class RayLauncher:
         self.line = RayDriverLine(self._coordinator)
 
     @classmethod
-    def start(cls, job: Job, address: str, workers: int, withheld: Collection[str]) -> Self:
+    def start(cls, job: RayJob, address: str, withheld: Collection[str]) -> Self:
         """Reach the cluster, or start one of our own, which takes some seconds. In the main thread.
 
         `withheld`: names of variables that no process of our own cluster may have. Raises `UsageError` where there is
         no cluster at this address, no room for a worker, or no Ray.
         """
+        workers = job.settings.owners
         cluster = Cluster(address, workers, withheld)
         try:
             room = cluster.room()

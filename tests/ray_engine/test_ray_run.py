@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.ray_engine.runs import RayRun, TimedServer, files_with, holders_of, others
+from tests.ray_engine.runs import RayRun, TimedServer, files_with, holders_of, others, said
 from tests.stub_server import wait_until
 from tests.workbench import KEY
 
@@ -21,7 +21,7 @@ def test_a_job_on_ray_ends_as_any_other_and_leaves_nothing_behind(tmp_path: Path
             assert holders_of(KEY, pids) == []
             assert files_with(KEY, folder) == []
             out, errors = command.process.communicate(timeout=60)
-            assert (command.process.returncode, errors) == (0, "")
+            assert (command.process.returncode, said(errors)) == (0, [])
             assert others(command) == []
         assert not folder.exists()
         assert files_with(KEY, tmp_path) == []
