@@ -117,12 +117,13 @@ class Coordinator:
             self._roster.stop(order)
         self.tick(now)
         driven = self._owners.drive(word, now, lambda owner: len(self._claims.held(owner)))
+        is_over = self._claims.is_over and not any(self._owners.here())
         return msgspec.structs.replace(
             driven,
             spent_usd=None if self._grants is None else self._grants.spent,
             per_s=self._hearing.per_s(),
-            stops=self._hearing.stops.orders,
-            is_over=self._claims.is_over and not any(self._owners.here()),
+            stops=self._hearing.stops.at_end if is_over else self._hearing.stops.orders,
+            is_over=is_over,
         )
 
     def tick(self, now: float) -> None:
@@ -218,7 +219,10 @@ class Coordinator:
         self._take_over(now)
         assigned = self._claims.claim(owner.number, request.after)
         if assigned is None:
-            return Claimed(ask_again_s=IDLE_S)
+            if owner.idle_from is None:
+                owner.idle_from = owner.renewed
+            return Claimed(is_over=self._owners.are_at_rest, ask_again_s=IDLE_S)
+        owner.idle_from = None
         self._roster.write(written.Given(owner.number, assigned.range))
         return Claimed((assigned,))
 
@@ -252,7 +256,7 @@ class Coordinator:
             case Pushback():
                 self._hearing.pushback(request, now)
             case Resume():
-                self._hearing.resume(request.queue, now)
+                self._hearing.resume(request, now)
             case Stopping():
                 self._roster.stop(request.order)
         return True
