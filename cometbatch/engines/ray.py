@@ -154,6 +154,7 @@ class _Owner:
 
     def __init__(self, owner: int, actor: Any, carrying: Any) -> None:
         self.owner = owner
+        self.was_killed = False
         self._actor = actor
         self._carrying = carrying
 
@@ -162,6 +163,7 @@ class _Owner:
         try:
             error = await asyncio.wrap_future(self._carrying.future())
         except loaded_ray().exceptions.RayError as lost:
+            self.was_killed = True
             return f"its process is gone ({type(lost).__name__})"
         return f"it ended with {error}" if error else "it ended"
 

@@ -1,116 +1,91 @@
-"""Runs with processes of their own, from the job to the result: what they answer, how they stop, who goes on with them.
+"""A job with workers as processes, by the ledger of the service that they ask."""
 
-Each starts real processes, so there are few of them.
-"""
-
+import os
+import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cometbatch
-from cometbatch.run_state.directory import RunDirectory
-from cometbatch.run_state.epoch import Epoch
-from tests.test_cli import background, command
-from tests.workbench import ANSWER_COLUMNS, Workbench
+from tests.workers.proofs import killed
+from tests.workers.witness import KEY, Job, Service, processes, wait_for
 
-ROWS = 60
-QUICK: dict[str, Any] = {
-    "simulator": {"latency_s": 0.05},
-    "limits": {"concurrency": 8},
-    "output": {"partition_rows": 5},
-}
+LIMITS = {"concurrency": 32}
+END_S = 2.0  # a second, and as much again for a machine that does other things
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    """A table of some ranges."""
-    made = Workbench(tmp_path)
-    made.write_rows(ROWS)
-    return made
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder, for this process and those that it starts."""
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
 
 
-def epoch_of(bench: Workbench) -> Epoch | None:
-    """What the lock says of the last session with workers."""
-    return RunDirectory(bench.run_directory).epoch.read()
+def test_two_workers_share_a_run_whose_path_is_longer_than_a_sockets(tmp_path: Path, temporary: Path) -> None:
+    """Each row is asked once, no process but the command shows the key, and no file is left in the temporary folder."""
+    folder = tmp_path.joinpath(*["f" * 100] * 3)
+    folder.mkdir(parents=True)
+    with Service(latency_s=0.1) as service:
+        job = Job(folder, service.base_url, 300, limits=LIMITS, partition_rows=20)
+        with job.started("--workers", "2") as driver:
+            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            shown = [_shown(pid) for pid in driver.workers()]
+            summary = driver.finish()
+        ledger = service.ledger()
+    assert len(shown) == 2
+    assert not any(KEY.encode() in each for each in shown)
+    job.check(summary, ledger, 0)
+    assert summary["resent"] == 0
+    assert cometbatch.verify(job.path).ok
+    assert list(temporary.iterdir()) == []
 
 
-def has_answers(bench: Workbench) -> bool:
-    """Whether an answer is recorded in a journal."""
-    return any(b'"succeeded"' in path.read_bytes() for path in bench.run_directory.glob("journal/*.jsonl"))
+def _shown(pid: int) -> bytes:
+    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline"))
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def test_another_worker_goes_on_where_one_was_killed(tmp_path: Path) -> None:
+    """What was in flight there is sent again, and counted; no other row is."""
+    with Service(latency_s=0.2) as service:
+        job = Job(tmp_path, service.base_url, 500, limits=LIMITS, partition_rows=20)
+        with job.started("--workers", "2") as driver:
+            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            first = driver.workers()
+            flying = killed(driver, service, random.Random(0))
+            wait_for(lambda: len(driver.workers()) == 2, "another worker")
+            assert driver.workers() != first
+            summary = driver.finish()
+        ledger = service.ledger()
+    job.check(summary, ledger, flying)
+    assert ledger.answered_again <= summary["resent"] <= flying
 
 
-def test_two_workers(bench: Workbench) -> None:
-    """They answer what one process answers, tell each part once, and leave a run that holds."""
-    events: list[dict[str, Any]] = []
-    job = bench.job(**QUICK, engine={"workers": 2})
-    summary = cometbatch.run(job, progress=False, events=events.append)
-    assert summary.finished
-    assert summary.succeeded == ROWS
-    committed = Counter(each["partition"] for each in events if each["event"] == "part_committed")
-    assert committed == dict.fromkeys(range(ROWS // 5), 1)
-    epoch = epoch_of(bench)
-    assert epoch is not None
-    assert (epoch.session, epoch.engine, epoch.closed) == (1, "workers", True)
-    assert cometbatch.verify(job).ok
-    assert len({path.name.split(".")[1] for path in bench.run_directory.glob("in_flight.*")}) == 2
-    several = bench.result().select(ANSWER_COLUMNS)
-    alone = cometbatch.run(job, workers=1, fresh=True, progress=False)
-    assert alone.succeeded == ROWS
-    assert bench.result().select(ANSWER_COLUMNS).equals(several)
+def test_workers_end_with_a_killed_command(tmp_path: Path, temporary: Path) -> None:
+    """They remove what it left in the temporary folder, and send nothing more."""
+    with Service(latency_s=0.2) as service:
+        job = Job(tmp_path, service.base_url, 2000, limits=LIMITS, partition_rows=20)
+        with job.started("--workers", "2") as driver:
+            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            workers = set(driver.workers())
+            driver.signal(signal.SIGKILL)
+            died = time.monotonic()
+            wait_for(lambda: workers.isdisjoint(pid for pid, _, _ in processes()), "the end of workers", END_S)
+        assert service.ledger().last < died + 0.5
+    assert len(workers) == 2
+    assert list(temporary.iterdir()) == []
 
 
-def test_stopped_and_resumed(bench: Workbench) -> None:
-    """SIGTERM finishes what is in flight; one process goes on with what workers left, and workers with what it left."""
-    slow = {**QUICK, "simulator": {"latency_s": 0.2}}
-    path = bench.write_job(**slow)
-    job = cometbatch.load_job(path)
-    with background("run", path, "--workers", "2") as process:
-        wait_for(lambda: has_answers(bench))
-        process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=30)
-    assert process.returncode == 143, told
-    assert "--workers 2" in told
-    left = cometbatch.status(job)
-    assert 0 < left.summary.tally.calls < ROWS
-    assert left.summary.tally.charges == 0
-    assert (epoch := epoch_of(bench)) is not None
-    assert epoch.closed
-    limited = cometbatch.run(job, progress=False, limit=left.summary.tally.calls + 5)
-    assert not limited.finished
-    summary = cometbatch.run(job, progress=False, workers=2)
-    assert summary.finished
-    assert (summary.succeeded, summary.tally.attempts) == (ROWS, ROWS)
-    assert cometbatch.verify(job).ok
-
-
-def test_dead_driver(bench: Workbench) -> None:
-    """Its workers end with it. The next session waits for them, and each request that got no answer is in the bill."""
-    path = bench.write_job(**{**QUICK, "simulator": {"latency_s": 0.3}})
-    with background("run", path, "--workers", "2") as process:
-        wait_for(lambda: has_answers(bench))
-        process.kill()
-        process.communicate()
-    began = time.monotonic()
-    done = command("run", path)
-    assert done.returncode == 0, done.stderr
-    assert "Waiting 3 s for the workers of the last session" in done.stderr
-    assert time.monotonic() - began > 3
-    job = cometbatch.load_job(path)
-    tally = cometbatch.status(job).summary.tally
-    assert tally.calls == ROWS
-    assert tally.charges <= 8
-    assert cometbatch.verify(job).ok
-    assert not (bench.run_directory / "nonce").exists()
+def test_no_signal_of_a_terminal_ends_a_worker(tmp_path: Path) -> None:
+    """The command alone decides what becomes of it."""
+    with Service(latency_s=0.2) as service:
+        job = Job(tmp_path, service.base_url, 400, limits=LIMITS, partition_rows=20)
+        with job.started("--workers", "2") as driver:
+            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            for pid in driver.workers():
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    os.kill(pid, number)
+            job.check(driver.finish(), service.ledger(), 0)
