@@ -136,7 +136,8 @@ class RayDriverLine:
 async def _answer(call: Any, limit_s: float) -> bytes:
     errors = loaded_ray().exceptions
     try:
-        content: bytes = await asyncio.wait_for(asyncio.wrap_future(call.future()), limit_s)
+        async with asyncio.timeout(limit_s):
+            content: bytes = await asyncio.wrap_future(call.future())
     except errors.ActorDiedError as error:
         raise LineClosedError("the coordinator's process has ended, and no other takes its place") from error
     except (errors.RayError, TimeoutError) as error:
