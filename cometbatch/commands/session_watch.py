@@ -8,14 +8,8 @@ from typing import Protocol
 from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
-<<<<<<< HEAD
-from cometbatch.run_state.partition import SLOW_SYNC_S
-from cometbatch.runner.ports import Pace
-=======
 from cometbatch.run_state.group_commit import SLOW_SYNC_S
-from cometbatch.run_state.partition import Partitions
-from cometbatch.runner.turns import Runner
->>>>>>> parts
+from cometbatch.runner.ports import Pace
 
 WAITING_SHOWN_EVERY_S = 1.0
 
@@ -74,13 +68,8 @@ async def show_waiting(
         for queue in silences.keys() - told:
             shown.warn(silences[queue])
         told = set(silences)
-<<<<<<< HEAD
         if (seconds := slowest_sync_s()) > SLOW_SYNC_S and not is_slow:
             shown.warn(slow_disk(seconds))
-=======
-        if (seconds := partitions.group_commit.slowest_s) > SLOW_SYNC_S and not is_slow:
-            shown.warn(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
->>>>>>> parts
             is_slow = True
 
 

@@ -144,6 +144,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
             timer = heapq.heappop(timers)
             timer._scheduled = False
             ready.append(timer)
+        before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             for _ in range(len(ready)):
@@ -153,7 +154,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
                 if process.is_frozen or process.is_dead:
                     break
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(before)
 
     def due(self) -> float:
         """When there is something to do, by this loop's clock; minus infinity is now, infinity is not of itself."""

@@ -1,0 +1,138 @@
+"""The laws of design.md, section 5, as far as several owners could break them, held against the service's ledger."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from tests.workers.simulated.plain import Settings
+from tests.workers.simulated.service import WORST_USD, Request, answered_number
+from tests.workers.simulated.table import Table
+
+SLACK: Final = 1.03  # clocks of owners are a little too fast
+RETRY_TOLD_S: Final = 0.15  # from a service's word that it asks to wait to the last request of anybody
+WINDOWS_S: Final = (0.1, 0.5, 1.0, 3.0, 10.0)
+
+
+class BrokenLawError(AssertionError):
+    """A law does not hold."""
+
+
+class Session(Struct):
+    """A session that is over, as the world saw it. `first`, `last`: numbers of its requests in the ledger."""
+
+    number: int
+    owners: int
+    settings: Settings
+    stop: str = ""
+    is_cut_short: bool = False
+
+
+class Witness(Struct):
+    """What the world saw of a life. `harmed`: processes that were killed, stood still, or were cut off.
+
+    `late_links`: parts that somebody made who had been told that its ranges are another's.
+    """
+
+    table: Table
+    ledger: Sequence[Request]
+    sessions: Sequence[Session]
+    harmed: frozenset[str]
+    late_links: Sequence[str]
+
+
+def broken(witness: Witness) -> Iterator[str]:
+    """Each law that does not hold at the end of a life, in words."""
+    yield from _rows(witness)
+    yield from _bill(witness)
+    yield from _fence(witness)
+    yield from _rate(witness)
+    yield from witness.late_links
+
+
+def spent(ledger: Sequence[Request]) -> Decimal:
+    """What the service billed, in US dollars."""
+    return sum((each.cost_usd for each in ledger if each.cost_usd is not None), Decimal(0))
+
+
+def _rows(witness: Witness) -> Iterator[str]:
+    """Rows in = out = distinct, in order."""
+    table = witness.table
+    rows = [row for row, _ in table.answers(table.found())]
+    wanted = list(range(table.rows)) * len(table.queues)
+    if rows != wanted:
+        counts = Counter(rows)
+        odd = {row: counts[row] for row in range(table.rows) if counts[row] != len(table.queues)}
+        yield f"rows: {len(rows)} of {len(wanted)} rows are there; not as often as they should: {odd}"
+
+
+def _bill(witness: Witness) -> Iterator[str]:
+    """Each request that the service billed is in the bill exactly once, and nothing else is but what may have been."""
+    table, ledger = witness.table, witness.ledger
+    run = table.found()
+    bill = table.bill(run)
+    numbers = [answered_number(text) for _, text in table.answers(run) if text]
+    standing = set(numbers)
+    if len(numbers) != len(standing):
+        yield "bill: one answer stands for several rows"
+    by_number = {each.number: each for each in ledger}
+    cost = sum((by_number[number].cost_usd or Decimal(0) for number in numbers), Decimal(0))
+    if bill.cost_usd != cost:
+        yield f"bill: the run says that its answers cost {bill.cost_usd}, the service billed {cost} for them"
+    others = [each for each in ledger if each.cost_usd is not None and each.number not in standing]
+    maybe = [each for each in ledger if each.cost_usd is None and _is_unsure(each, witness.harmed)]
+    if not len(others) <= bill.charges <= len(others) + len(maybe):
+        words = ", ".join(map(_describe, others))
+        yield f"bill: {bill.charges} possible charges; billed beside what stands: {words}; unsure: {len(maybe)}"
+    least = sum((each.cost_usd or Decimal(0) for each in others), Decimal(0))
+    if not least <= bill.charges_usd <= WORST_USD * bill.charges:
+        yield f"bill: possible charges of {bill.charges_usd}, where {least} was billed"
+    for each in others:
+        if each.status == 200 and each.heard and each.owner not in witness.harmed:
+            yield f"paid twice without a cause: {_describe(each)}"
+
+
+def _is_unsure(request: Request, harmed: frozenset[str]) -> bool:
+    """Whether the run can't know that this request was not billed."""
+    return request.status in (-1, 0) or not request.heard or request.owner in harmed
+
+
+def _fence(witness: Witness) -> Iterator[str]:
+    """Nothing is sent without a lease, nor by an earlier session once a newer one has sent something."""
+    newest = 0
+    for each in witness.ledger:
+        if each.lease_left_s <= 0 and not each.is_late:
+            yield f"fence: sent {-each.lease_left_s:.3f} s after its lease's end: {_describe(each)}"
+        if each.session < newest and not each.is_late:
+            yield f"fence: session {newest} had begun to send: {_describe(each)}"
+        newest = max(newest, each.session)
+
+
+def _rate(witness: Witness) -> Iterator[str]:
+    """Over any window of T seconds of a session, no more than rate * T + the owners' bursts leaves."""
+    for session in witness.sessions:
+        per_minute = session.settings.requests_per_minute
+        if per_minute is None:
+            continue
+        per_s = per_minute / 60
+        own = [each for each in witness.ledger if each.session == session.number and not each.is_late]
+        for window_s in WINDOWS_S:
+            first = 0
+            for last, each in enumerate(own):
+                while own[first].left_at < each.left_at - window_s:
+                    first += 1
+                sent = last - first + 1
+                burst = max(float(max(1, session.owners)), per_s / 20)
+                if sent > per_s * window_s * SLACK + burst + 1e-6:
+                    yield (
+                        f"rate: session {session.number} sent {sent} within {window_s} s up to {each.left_at:.3f}; "
+                        f"{per_s * window_s + burst:.1f} may leave"
+                    )
+                    break
+
+
+def _describe(request: Request) -> str:
+    late = " late" if request.is_late else ""
+    return f"#{request.number} row {request.ordinal} of {request.owner} at {request.left_at:.3f}{late}"

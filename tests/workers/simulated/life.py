@@ -1,0 +1,158 @@
+"""One life: the sessions of a plan, one after the other, then a last one in which nothing goes wrong, then the laws."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.workers.simulated import laws
+from tests.workers.simulated.disk import DiskSpeed, SimulatedDisk
+from tests.workers.simulated.laws import BrokenLawError
+from tests.workers.simulated.net import Net
+from tests.workers.simulated.plain import Settings, plain_session
+from tests.workers.simulated.plan import Mishap, Plan, SessionPlan
+from tests.workers.simulated.service import Faults, SimulatedService
+from tests.workers.simulated.table import Table
+from tests.workers.simulated.workers import Session
+from tests.workers.simulated.world import Clock, Process, Trigger, World
+
+SESSION_S = 400.0  # virtual seconds in which any session ends
+QUIET = Faults()
+
+
+class Life:
+    """A plan that is carried out in a folder."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.world = World(plan.seed)
+        self.table = Table(folder / "run", plan.rows, plan.partition_rows, plan.queues)
+        self.table.directory().create()
+        self.service = SimulatedService(self.world, QUIET)
+        self.harmed: set[str] = set()
+        self.late_links: list[str] = []
+        self.sessions: list[laws.Session] = []
+        self._started = 0
+
+    def carry_out(self, patch: pytest.MonkeyPatch) -> None:
+        """Live. Raises `BrokenLawError`, and `NoProgressError` where it does not end."""
+        plan, speed = self.plan, DiskSpeed(sync_s=self.plan.sync_s, stall=self.plan.stall, step=self.plan.step)
+        disk = SimulatedDisk(self.world, self.table.folder, speed)
+        with disk.watching(patch):
+            try:
+                for each in plan.sessions:
+                    self._session(each, plan.settings)
+                    self._check_money(plan.settings)
+                self._last_session()
+                self.world.run(lambda: not self.world.processes, self.world.now + SESSION_S)
+                self._check()
+            finally:
+                self.world.close()
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def _session(self, plan: SessionPlan, settings: Settings) -> None:
+        self.service.faults = plan.service
+        if plan.service.stops_at is not None:
+            stops_at = len(self.service.ledger) + plan.service.stops_at
+            self.service.faults = msgspec.structs.replace(plan.service, stops_at=stops_at)
+        driver = self._process("driver")
+        if not plan.owners:
+            driver.start(lambda: plain_session(driver, self.table, self.service, settings))
+            self._with_mishaps(plan, driver, lambda: [], None)
+            self._until_dead(driver)
+            self.sessions.append(laws.Session(self._number(), 0, settings))
+            return
+        net = Net(self.world, plan.net)
+        session = Session(self.world, self.table, self.service, net, settings=settings, owners=plan.owners)
+        driver.start(lambda: session.drive_session(driver))
+        self._with_mishaps(plan, driver, lambda: [each for each in session.owners.values() if not each.is_dead], net)
+        self._until_dead(driver)
+        self.sessions.append(laws.Session(self._number(), plan.owners, settings))
+
+    def _last_session(self) -> None:
+        """Nothing goes wrong any more: then the run ends."""
+        self.service.faults = QUIET
+        settings = msgspec.structs.replace(self.plan.settings, max_cost_usd=None)
+        driver = self._process("last driver")
+        driver.start(lambda: plain_session(driver, self.table, self.service, settings))
+        self._until_dead(driver)
+        self.sessions.append(laws.Session(self._number(), 0, settings))
+
+    def _process(self, name: str) -> Process:
+        chance = self.world.chance
+        self._started += 1
+        clock = Clock(self.world, rate=1 + chance.uniform(-1, 1) * self.plan.drift, start=chance.uniform(0, 100_000))
+        return Process(self.world, f"{name} {self._started}", clock)
+
+    def _until_dead(self, driver: Process) -> None:
+        self.world.run(lambda: driver.is_dead, self.world.now + SESSION_S)
+        if driver.errors:
+            raise driver.errors[0]
+
+    def _number(self) -> int:
+        last = self.table.directory().last_session()
+        return 0 if last is None else last.number
+
+    # -- mishaps -----------------------------------------------------------------------------------------------------
+
+    def _with_mishaps(
+        self, plan: SessionPlan, driver: Process, owners: Callable[[], list[Process]], net: Net | None
+    ) -> None:
+        for each in plan.mishaps:
+            self.world.after(each.at_s, lambda each=each: self._happen(each, driver, owners(), net))  # type: ignore[misc]
+
+    def _happen(self, mishap: Mishap, driver: Process, owners: list[Process], net: Net | None) -> None:
+        process = driver
+        if mishap.whom == "owner":
+            if not owners:
+                return
+            process = owners[mishap.owner % len(owners)]
+        if process.is_dead:
+            return
+        self.harmed.add(process.name)
+        match mishap.what:
+            case "kill":
+                process.kill()
+            case "stop":
+                process.freeze(mishap.for_s)
+            case "suspend":
+                process.freeze(mishap.for_s, is_machine=True)
+            case "cut" if net is not None:
+                net.cut(int(process.name.rpartition("-")[2]), mishap.for_s)
+            case "trigger":
+                process.triggers.append(Trigger(mishap.operation, mishap.number, mishap.for_s or None))
+
+    # -- laws --------------------------------------------------------------------------------------------------------
+
+    def _check_money(self, settings: Settings) -> None:
+        cap = settings.max_cost_usd
+        if cap is not None and laws.spent(self.service.ledger) > cap:
+            raise BrokenLawError(f"budget: {laws.spent(self.service.ledger)} of {cap} was spent")
+
+    def _check(self) -> None:
+        witness = laws.Witness(
+            self.table, self.service.ledger, self.sessions, frozenset(self.harmed), tuple(self.late_links)
+        )
+        if words := list(laws.broken(witness)):
+            raise BrokenLawError("\n".join(words))
+
+
+def live(plan: Plan) -> Life:
+    """Carry out a plan. Raises what it raises."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder, pytest.MonkeyPatch.context() as patch:
+        life = Life(plan, Path(folder))
+        try:
+            life.carry_out(patch)
+        except Exception as error:
+            lines = "\n".join(f"{when:9.3f} {words}" for when, words in life.world.log)
+            error.add_note(f"{plan}\n{lines}")
+            raise
+        return life
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: a life has thousands of small writes."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
