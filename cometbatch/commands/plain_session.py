@@ -53,7 +53,7 @@ async def send_calls(work: Work) -> Stop | None:
     def watched(runner: Runner) -> Iterator[Callable[[], object]]:
         nonlocal showing
         waiting = show_waiting(
-            runner, shown, run.manifest.token_cap, observers, slowest_sync_s=lambda: partitions.slowest_sync_s
+            runner, shown, run.manifest.token_cap, observers, slowest_sync_s=lambda: partitions.group_commit.slowest_s
         )
         showing = asyncio.create_task(waiting)
         try:

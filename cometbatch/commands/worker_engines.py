@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from cometbatch.control.coordination.coordinator import Coordinator
 from cometbatch.control.coordination.settings import Settings
-from cometbatch.engines.clock import clock
 from cometbatch.engines.hosting import Host
+from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import DriverLine, Launcher
 from cometbatch.engines.local_workers import LocalLauncher, command_of
 from cometbatch.results import tallies
@@ -34,7 +34,7 @@ async def local_engine(
     `ranges`: those that are due. `assigned`: what an owner is given, by its number. `withheld`: names of variables that
     hold secrets.
     """
-    host = Host(Coordinator(settings, ranges, tallies.add), clock)
+    host = Host(Coordinator(settings, ranges, tallies.add), lease_clock)
     launcher = LocalLauncher(host.handle, assigned, COMMAND, withheld)
     try:
         yield Engine(host, launcher)

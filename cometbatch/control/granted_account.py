@@ -39,6 +39,11 @@ class GrantedAccount:
         """Always: more may be granted, and whether the run has to stop is decided where all of its money is known."""
         return True
 
+    @property
+    def may_give_back(self) -> bool:
+        """Whether something is set aside that may turn out to cost less."""
+        return self.in_flight > 0 or self.reserved > 0
+
     def grant(self, granted: Decimal) -> None:
         """So much is granted in all, since the owner began."""
         self.granted = granted

@@ -148,7 +148,7 @@ class ConcurrencyWindow:
     @property
     def window(self) -> int:
         """How many requests may be in flight."""
-        return 1 if self.is_probing else max(1, int(self._window))
+        return 1 if self.is_probing else max(1, int(min(self._window, self._ceiling)))
 
     @property
     def is_probing(self) -> bool:
@@ -160,7 +160,6 @@ class ConcurrencyWindow:
         if self._threshold >= self._ceiling:
             self._threshold = float(ceiling)
         self._ceiling = float(ceiling)
-        self._window = min(self._window, self._ceiling)
 
     def others_answered(self, now: float) -> None:
         """Somebody else is answered: where that tells that an outage is over, it is over here."""

@@ -36,8 +36,11 @@ from cometbatch.runner.turns import Runner
 Open: TypeAlias = Callable[["Owner"], tuple[Partitions, InFlightMarks]]
 """Makes what an owner works on, once it has joined. The partitions' `Ownership` is the owner."""
 
-SOONER_S: Final = 0.05
-"""Seconds between two renewals at least, however much there is to tell. More of them are traffic; fewer are late."""
+SOONER_S: Final = 0.02
+"""Seconds between two renewals at least, however urgent. Less is more traffic; more has requests wait for a share."""
+
+REFUSED_S: Final = 0.05
+"""Seconds after a refusal until it is told, at most: further ones that come meanwhile are told with it."""
 
 LEAVE_S: Final = 5.0
 """Seconds that an owner tries to take its leave, at most. Once its lease has ended, that says the same."""
@@ -68,6 +71,7 @@ class Owner:
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
+        self._telling: asyncio.TimerHandle | None = None
         asking.on_end = self._end
 
     # -- its lease ---------------------------------------------------------------------------------------------------
@@ -135,6 +139,15 @@ class Owner:
         self._soon.set()
         self.news.stop_now(GIVEN_AWAY if isinstance(self._asking.error, LostOwnerError) else DRIVER_GONE)
 
+    def _tell_soon(self) -> None:
+        """What a model's calls meet is to be told, together with what they meet in the next moment."""
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(REFUSED_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._soon.set()
+
     def _short(self) -> None:
         """Only another lease lets a request pass. It comes in time where the coordinator knows that some wait."""
         if not self._was_waiting:
@@ -152,7 +165,9 @@ class Owner:
             closed = tuple(self._closed)
             told = await self._asking.ask(Claim(self.worker, after, closed), messages.Claimed)
             self._forget_closed(closed)
-            self._is_idle = not told.ranges
+            was_idle, self._is_idle = self._is_idle, not told.ranges
+            if self._is_idle and not was_idle:
+                self._soon.set()  # others can use its share
             if told.ranges:
                 return [Claimed(each.range, each.earlier) for each in told.ranges]
             if told.is_over:
@@ -194,7 +209,7 @@ class Owner:
 
     def _with_leased_rate(self, start: QueueStart) -> QueueStart:
         rate = LeasedRate()
-        rate.on_change = self._soon.set
+        rate.on_change = self._tell_soon
         return msgspec.structs.replace(start, rate=rate)
 
     @contextlib.contextmanager

@@ -105,7 +105,7 @@ class Reporting:
             spent_usd=NOTHING if account is None else account.spent,
             reserved_usd=NOTHING if account is None else account.reserved,
             wanted_usd=None if account is None else account.wanted,
-            is_money_in_flight=account is not None and account.in_flight > 0,
+            is_money_in_flight=account is not None and account.may_give_back,
             recorded=self._tally,
             outcomes=self._once.outcomes,
             retries=self._retries,

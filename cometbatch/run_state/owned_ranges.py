@@ -32,10 +32,15 @@ class OwnedRanges:
         self._ownership = ownership
         self._ranges = ranges
         self._limit = limit
-        self._named = frozenset(each for slices in queues for each in slices)
+        self._queue_of = {each: number for number, slices in enumerate(queues) for each in slices}
         self._charges: dict[int, Lines] = {}  # in this owner's own journals, of partitions that are not open yet
         self._spending = Spending()
         self._spent: dict[int, Decimal] = {}  # US dollars, by partition
+
+    def queue_of(self, ordinal: int) -> int:
+        """The number of the queue that has a call."""
+        manifest = self._ranges.run.manifest
+        return self._queue_of[manifest.partition(manifest.partition_of(ordinal)).slice]
 
     async def _look(self, claimed: Claimed) -> ClaimedRange:
         """Find out what is recorded of a range, and go on from there. Raises what `take` raises."""
@@ -56,7 +61,7 @@ class OwnedRanges:
             self._spending.know(found.asks)
             self.on_asks(found.asks)
         indexes = (index for index in partitions_of(run.manifest, number) if index not in found.committed)
-        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._named]
+        due = [each for each in map(run.manifest.partition, indexes) if each.slice in self._queue_of]
         if self._limit is not None:
             due = [each for each in due if lacking(run, each, self._limit, found.recorded)]
         return ClaimedRange(number, tuple(due))

@@ -101,7 +101,7 @@ class SharedSlots:
 
     def set_ceiling(self, ceiling: int) -> None:
         """So many requests may be in flight from now on, as far as there are slots. What is in flight is finished."""
-        self._ceiling = max(1, min(ceiling, self._concurrency + len(self._put_by)))
+        self._ceiling = min(ceiling, self._concurrency + len(self._put_by))
         while self._put_by and self._concurrency < self._ceiling:
             self.free.append(self._put_by.pop())
             self._concurrency += 1
