@@ -148,8 +148,7 @@ class _QueueHearing:
 
 def words_of(stop: Stop) -> StopWords:
     """A stop as it travels."""
-    message, hint = (text if type(text) is str else "".join(text) for text in (stop.message, stop.hint))
-    return StopWords(stop.kind, message, "".join(logged(stop.message)), hint, stop.fix, stop.next_usd)
+    return StopWords(stop.kind, str(stop.message), logged(stop.message), str(stop.hint), stop.fix, stop.next_usd)
 
 
 def stop_of(words: StopWords) -> Stop:

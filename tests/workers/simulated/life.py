@@ -61,7 +61,7 @@ class Life:
         driver = self._process("driver")
         if not plan.owners:
             driver.start(lambda: plain_session(driver, self.table, self.service, settings))
-            self._with_mishaps(plan, driver, lambda: [], None)
+            self._with_mishaps(plan, driver, list, None)
             self._until_dead(driver)
             self.sessions.append(laws.Session(self._number(), 0, settings))
             return

@@ -34,8 +34,10 @@ class Mishap(Struct, frozen=True):
 
 
 class SessionPlan(Struct, frozen=True):
-    """One session. `owners`: 0 is one process without owners. `in_cluster`: the coordinator has a process of its own,
-    messages may be lost, and nobody tells the owners of their driver's death.
+    """One session. `owners`: 0 is one process without owners.
+
+    `in_cluster`: the coordinator has a process of its own, messages may be lost, and nobody tells the owners of their
+    driver's death.
     """
 
     owners: int
@@ -67,7 +69,7 @@ def plan_of(seed: int) -> Plan:
     settings = Settings(
         concurrency=chance.choice((3, 4, 8, 16)),
         requests_per_minute=chance.choice((None, None, 240.0, 600.0, 1500.0, 6000.0)),
-        tokens_per_minute=chance.choice((None, None, None, 6000.0)),
+        tokens_per_minute=chance.choice((None, None, None, 600_000.0)),
         adaptive=chance.random() < 0.3,
         max_cost_usd=Decimal(str(round(chance.uniform(0.02, 0.2), 3))) if chance.random() < 0.35 else None,
     )
@@ -100,23 +102,17 @@ def _session(chance: random.Random, number: int) -> SessionPlan:
 
 def _service(chance: random.Random) -> Faults:
     usual = Faults(latency_s=chance.choice(((0.02, 0.2), (0.1, 0.5), (0.5, 2.0))))
-    match chance.choice(("good", "good", "refuses", "waits", "fails", "loses", "full", "poor")):
-        case "refuses":
-            return msgspec.structs.replace(usual, refuses=0.1)
-        case "waits":
-            return msgspec.structs.replace(usual, refuses=0.05, retry_after_s=chance.choice((0.5, 2.0)))
-        case "fails":
-            return msgspec.structs.replace(usual, fails=0.1)
-        case "loses":
-            return msgspec.structs.replace(usual, loses=0.1)
-        case "full":
-            return msgspec.structs.replace(
-                usual, per_s=chance.choice((5.0, 15.0)), retry_after_s=chance.choice((None, 1.0))
-            )
-        case "poor":
-            return msgspec.structs.replace(usual, stops_at=chance.randint(1, 40))
-        case _:
-            return usual
+    faults: tuple[dict[str, float | int | None], ...] = (
+        {},
+        {},
+        {"refuses": 0.1},
+        {"refuses": 0.05, "retry_after_s": chance.choice((0.5, 2.0))},
+        {"fails": 0.1},
+        {"loses": 0.1},
+        {"per_s": chance.choice((5.0, 15.0)), "retry_after_s": chance.choice((None, 1.0))},
+        {"stops_at": chance.randint(1, 40)},
+    )
+    return msgspec.structs.replace(usual, **chance.choice(faults))
 
 
 def _net(chance: random.Random) -> NetFaults:

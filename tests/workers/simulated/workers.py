@@ -33,6 +33,10 @@ NOTICED_S = 0.02  # seconds at most until it is noticed that a process has ended
 DRIVE_S = 0.2  # seconds between two words of a driver
 
 
+class UnexpectedError(Exception):
+    """What ended an owner is nothing that a life has in it."""
+
+
 class Session:
     """One session with owners, of which each has a process of its own."""
 
@@ -110,6 +114,8 @@ class Session:
         """See `Driving`."""
         assert self._host is not None
         self.driven = await self._host.drive(Drive(stops=self.stops, gone=tuple(sorted(self._gone))))
+        if self.driven.errors:
+            raise UnexpectedError(f"an owner ended with {self.driven.errors}")
         return self.driven
 
     # -- `Launcher` ---------------------------------------------------------------------------------------------------
