@@ -7,7 +7,7 @@ that may be billed is in the bill once.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -23,7 +23,7 @@ from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal
 from cometbatch.run_state.journal_files import JournalFile, journal_name
 from cometbatch.run_state.manifest import partitions_of
 from cometbatch.run_state.names import owner_name
-from cometbatch.run_state.ownership import Claimed, LostOwnerError
+from cometbatch.run_state.ownership import Claimed
 from cometbatch.run_state.progress import RangeProgress, attempt_of, look_at_range
 from cometbatch.run_state.run import Run
 from cometbatch.run_state.spending import NOTHING, Spending
@@ -51,11 +51,11 @@ class Taken(Struct, frozen=True):
     spent: Mapping[int, Decimal] = msgspec.field(default_factory=dict)
 
 
-def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Callable[[], bool]) -> Taken:
+def take(run: Run, session: int, worker: int, claimed: Claimed) -> Taken:
     """Make a claimed range this owner's. For a thread: it reads and writes.
 
-    Raises `CheckpointError` where a file is damaged or the disk refuses, `LostOwnerError` where the range is another's
-    by then.
+    It does no harm where the range is another's by then: that one has said of this one's journal, too, how much of it
+    counts. Raises `CheckpointError` where a file is damaged or the disk refuses.
     """
     directory, manifest, last, number = run.directory, run.manifest, run.progress.last, claimed.number
     listed = directory.journals.all(number)
@@ -93,8 +93,6 @@ def take(run: Run, session: int, worker: int, claimed: Claimed, is_current: Call
     for charge in charges:
         by_partition.setdefault(manifest.partition_of(charge.ordinal), []).append(charge)
     encoded = {index: tuple(map(codec.encode_record, some)) for index, some in by_partition.items()}
-    if not is_current():
-        raise LostOwnerError(f"range {number} is another's by now")
     lines = [line for some in encoded.values() for line in some]
     journal = directory.journals.begin(manifest.run_id, number, session, worker, earlier=bounds, records=lines)
     try:
