@@ -4,6 +4,7 @@ So it is where two worked on one partition, the second to finish it found the fi
 booked its own rows. These count as possible charges; the next session counts them in its file, and then they go.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
@@ -56,6 +57,16 @@ def stray_journals(
             done = (index for index in partitions_of(manifest, file.range) if index in committed)
             if strays := [index for index in done if not included.has(index, file.session, file.worker)]:
                 yield file, strays
+
+
+def names_of_strays(
+    directory: RunDirectory, manifest: Manifest, last: Session | None, committed: Collection[int]
+) -> set[str]:
+    """The names of journals that are no leftovers. Raises `CheckpointError` where a part is damaged."""
+    paths = [] if last is None else directory.owners.charges_of(last.number)
+    charges = itertools.chain.from_iterable(map(directory.owners.read_charges, paths))
+    included = Included(SeenParts(directory, manifest), charges)
+    return {file.name for file, _ in stray_journals(directory, manifest, last, committed, included)}
 
 
 def read_strays(

@@ -17,6 +17,7 @@ from cometbatch.run_state.directory import Reopened, RunDirectory
 from cometbatch.run_state.names import LostFileError, finals_of
 from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.run_state.run import Run
+from cometbatch.run_state.strays import names_of_strays
 from cometbatch.run_state.succession import clear
 from cometbatch.store import local
 from tests.owners_on_disk import CENT, OwnersOnDisk, answered, answers, charges
@@ -228,6 +229,7 @@ def test_records_that_no_part_has_are_possible_charges_until_a_session_has_count
         assert (bill(found), found.progress.with_charges.charges) == (8 * CENT, 3)
         remove_leftovers(found)
         assert path.exists()
+        assert names_of_strays(found.directory, found.manifest, found.progress.last, [0]) == {path.name}
     for _ in range(2):
         found = run.resume()
         assert not path.exists()
