@@ -122,6 +122,11 @@ class Hearing:
         self.news = 1
         """Number of the newest news."""
 
+    def join(self, owner: int, now: float) -> None:
+        """An owner begins."""
+        for pace in self._paces:
+            pace.join(owner, now)
+
     def hear(self, owner: int, report: Report, now: float) -> None:
         """An owner's word, later than its last one."""
         for each in report.queues:

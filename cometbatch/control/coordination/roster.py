@@ -40,7 +40,8 @@ class Roster:
 
     def join(self, number: int, now: float) -> Owner:
         """An owner begins."""
-        self.rates.expect_all(now)
+        self.rates.join(number, now)
+        self.hearing.join(number, now)
         if self.grants is not None:
             self.grants.join(number)
         self.write(written.Joined(number))
