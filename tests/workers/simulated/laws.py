@@ -33,7 +33,7 @@ class Session(Struct):
 class Witness(Struct):
     """What the world saw of a life. `harmed`: processes that were killed, stood still, or were cut off.
 
-    `late_links`: parts that somebody made who had been told that its ranges are another's.
+    `unsent`: requests that were marked and never left. `late_links`: parts that somebody made who had been told that its ranges are another's.
     """
 
     table: Table
@@ -41,6 +41,7 @@ class Witness(Struct):
     sessions: Sequence[Session]
     harmed: frozenset[str]
     late_links: Sequence[str]
+    unsent: int
 
 
 def broken(witness: Witness) -> Iterator[str]:
@@ -83,7 +84,7 @@ def _bill(witness: Witness) -> Iterator[str]:
         yield f"bill: the run says that its answers cost {bill.cost_usd}, the service billed {cost} for them"
     others = [each for each in ledger if each.cost_usd is not None and each.number not in standing]
     maybe = [each for each in ledger if each.cost_usd is None and _is_unsure(each, witness.harmed)]
-    if not len(others) <= bill.charges <= len(others) + len(maybe):
+    if not len(others) <= bill.charges <= len(others) + len(maybe) + witness.unsent:
         words = ", ".join(map(_describe, others))
         yield f"bill: {bill.charges} possible charges; billed beside what stands: {words}; unsure: {len(maybe)}"
     least = sum((each.cost_usd or Decimal(0) for each in others), Decimal(0))

@@ -134,7 +134,12 @@ class Life:
 
     def _check(self) -> None:
         witness = laws.Witness(
-            self.table, self.service.ledger, self.sessions, frozenset(self.harmed), tuple(self.late_links)
+            self.table,
+            self.service.ledger,
+            self.sessions,
+            frozenset(self.harmed),
+            tuple(self.late_links),
+            self.service.unsent,
         )
         if words := list(laws.broken(witness)):
             raise BrokenLawError("\n".join(words))

@@ -80,7 +80,7 @@ def plan_of(seed: int) -> Plan:
         partition_rows=chance.randint(4, 8),
         queues=queues,
         settings=settings,
-        sessions=tuple(_session(chance, number) for number in range(chance.randint(1, 3))),
+        sessions=tuple(_session(chance, number, settings.concurrency) for number in range(chance.randint(1, 3))),
         sync_s=chance.choice((0.001, 0.004, 0.03)),
         stall=chance.choice((0.0, 0.0, 0.05)),
         step=chance.choice((0.0, 0.2, 1.0)),
@@ -88,8 +88,9 @@ def plan_of(seed: int) -> Plan:
     )
 
 
-def _session(chance: random.Random, number: int) -> SessionPlan:
-    owners = chance.choice((2, 2, 3, 4)) if number == 0 or chance.random() < 0.7 else 0
+def _session(chance: random.Random, number: int, most: int) -> SessionPlan:
+    """`most`: owners, since each needs a request that it may have in flight."""
+    owners = min(most, chance.choice((2, 2, 3, 4))) if number == 0 or chance.random() < 0.7 else 0
     in_cluster = owners > 0 and chance.random() < 0.5
     return SessionPlan(
         owners=owners,
