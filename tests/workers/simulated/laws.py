@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from cometbatch.control.coordination.turns import BELOW_PER_S, LATE_S
 from tests.workers.simulated.plain import Settings
 from tests.workers.simulated.service import WORST_USD, Request, answered_number
 from tests.workers.simulated.table import Table
@@ -33,7 +34,8 @@ class Session(Struct):
 class Witness(Struct):
     """What the world saw of a life. `harmed`: processes that were killed, stood still, or were cut off.
 
-    `unsent`: requests that were marked and never left. `late_links`: parts that somebody made who had been told that its ranges are another's.
+    `unsent`: requests that were marked and never left. `late_links`: parts of somebody who had been told that its
+    ranges are another's.
     """
 
     table: Table
@@ -125,13 +127,20 @@ def _rate(witness: Witness) -> Iterator[str]:
                 while own[first].left_at < each.left_at - window_s:
                     first += 1
                 sent = last - first + 1
-                burst = max(float(max(1, session.owners)), per_s / 20)
+                burst = _burst(per_s, session.owners)
                 if sent > per_s * window_s * SLACK + burst + 1e-6:
                     yield (
                         f"rate: session {session.number} sent {sent} within {window_s} s up to {each.left_at:.3f}; "
                         f"{per_s * window_s + burst:.1f} may leave"
                     )
                     break
+
+
+def _burst(per_s: float, owners: int) -> float:
+    """Requests beside rate * time: of the owners' shares, or a turn that each may have kept and one that is granted."""
+    if owners and per_s < BELOW_PER_S:
+        return owners + 1 + per_s * LATE_S
+    return max(float(max(1, owners)), per_s / 20)
 
 
 def _describe(request: Request) -> str:

@@ -14,7 +14,6 @@ from cometbatch.records import Completion, ErrorDetail, HttpRequest, HttpRespons
 from cometbatch.runner.ports import ExchangeResult, Service
 from cometbatch.wire.envelope import build_error, request_id_of
 from tests.scripted_run import CHAT, MODEL, NOW, read
-
 from tests.workers.simulated.world import KilledError, Process, World
 
 WORST_USD: Final = Decimal("0.01")  # what any request costs at most

@@ -21,6 +21,8 @@ from tests.workers.simulated.strands import Strand, Strands
 
 RESOLUTION_S: Final = 1e-6  # world time and a process's time differ by rounding
 BEGIN_S: Final = (0.0, 0.0002, 0.002)  # seconds until a thread begins what it was told
+STEPS_AT_ONCE: Final = 20  # of a loop that has something to do, before others have their turn at the same moment
+IN_STRAND: Final = 0.3  # share of what threads do that may stand still half-way; the rest is done in one go
 STEPS_AFTER_DEATH: Final = 400  # of a dead process's loop, in which its files are closed; nothing that it does counts
 
 
@@ -40,6 +42,7 @@ class World:
         self.chance = random.Random(seed)
         self.processes: list[Process] = []
         self.current: Process | None = None  # whose code runs
+        self.job: Job | None = None  # that runs in one go just now
         self.strands = Strands()
         self.log: list[tuple[float, str]] = []
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -212,6 +215,10 @@ class Process:
     def step(self) -> None:
         """Its loop runs what is due."""
         self.enter(self.loop.step)
+        for _ in range(STEPS_AT_ONCE):
+            if self.is_dead or self.is_frozen or self.busy_until > self.world.now or self.loop.due() > -math.inf:
+                break
+            self.enter(self.loop.step)
         if self.is_dead:
             self._unwind()
 
@@ -401,6 +408,8 @@ class Job:
         self._future = future
         self._strand: Strand | None = None
         self._is_over = False
+        self.took_s = 0.0  # what is done in one go is over only then
+        self._done: tuple[Any, BaseException | None] | None = None
 
     def go_on(self) -> None:
         """Run up to the next operation that takes time, or to the end."""
@@ -410,7 +419,7 @@ class Job:
     @property
     def is_begun(self) -> bool:
         """Whether it is neither to begin yet nor over."""
-        return self._strand is not None
+        return self._strand is not None or self._done is not None
 
     def finish(self) -> None:
         """Run to the end, whatever time that takes."""
@@ -421,7 +430,13 @@ class Job:
         process = self._process
         if self._is_over or process.is_dead:
             return
+        if self._done is not None:
+            self._end(*self._done)
+            return
         if self._strand is None:
+            if process.world.chance.random() > IN_STRAND:
+                self._run_in_one_go()
+                return
             self._strand = process.world.strands.begin(self._work)
         process.enter(self._strand.go_on)
         if process.is_dead:
@@ -431,6 +446,25 @@ class Job:
             self._end(*self._strand.take())
         else:
             process.world.after(self._strand.pause_s, self.go_on)
+
+    def _run_in_one_go(self) -> None:
+        process, world = self._process, self._process.world
+
+        def work() -> None:
+            before, world.job = world.job, self
+            try:
+                self._done = self._work(), None
+            except BaseException as error:  # noqa: BLE001 - handed on
+                self._done = None, error
+            finally:
+                world.job = before
+
+        process.enter(work)
+        if process.is_dead:
+            self._is_over = True
+            process.kill()
+        else:
+            world.after(self.took_s, self.go_on)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         self._is_over, self._strand = True, None
