@@ -49,6 +49,7 @@ OWNERS = {
     "scipy": {"evaluation"},
     "tqdm": {"commands"},
     "uvicorn": {"simulator"},
+    "ray": {"engines"},
     "uvloop": {"engines"},
     "yaml": {"job"},
 }
@@ -61,6 +62,7 @@ LOADED_LATE = {  # a twentieth of a second together, of the third that a start t
     "httpx",
     "jsonschema_rs",
     "pandas",
+    "ray",
     "tqdm.notebook",
     "urllib.request",
     "cometbatch.evaluation.statistics.means",

@@ -4,7 +4,6 @@ For who stops a run, shows it or listens to it, this stands where the loop stand
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
@@ -150,8 +149,11 @@ class Driving:
         while True:
             self._hurry.clear()
             await self.drive()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), DRIVE_S)
+            timer = asyncio.get_running_loop().call_later(DRIVE_S, self._hurry.set)
+            try:
+                await self._hurry.wait()
+            finally:
+                timer.cancel()
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
@@ -169,6 +171,8 @@ class Driving:
 
     def _take(self, driven: Driven) -> None:
         self.told.now = driven
+        if driven.errors and not self._stops:  # what is in flight is paid for, and finished
+            self._order(Stop("terminated", driven.errors[0][1]), is_now=False)
         if self._observers.any:
             self._seen += len(driven.outcomes)
             if driven.outcomes:

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import pickle
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -16,20 +17,22 @@ import msgspec
 from cometbatch.commands.assignment import Assignment
 from cometbatch.commands.driving import Driving
 from cometbatch.commands.due_ranges import Owners
+from cometbatch.commands.owner_session import carry_assigned
 from cometbatch.commands.queue_starts import queue_starts
 from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.session_start import Work, in_thread
 from cometbatch.commands.session_watch import moment_of, show_waiting
-from cometbatch.commands.worker_engines import Engine, local_engine
+from cometbatch.commands.worker_engines import Engine, local_engine, ray_engine
 from cometbatch.commands.worker_errors import error_of
 from cometbatch.control.coordination.messages import fence_s
 from cometbatch.control.coordination.settings import Settings
+from cometbatch.engines.ray import RayJob
 from cometbatch.engines.supervising import supervise
 from cometbatch.input.staging import is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
 from cometbatch.run_state.run import Run
-from cometbatch.run_state.sharing import share, unshare
+from cometbatch.run_state.sharing import grants_file, share, unshare
 from cometbatch.runner.ports import Ended, Stop
 from cometbatch.store import local
 
@@ -46,19 +49,29 @@ async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
     run, nonce = await in_thread(start.files, share, work.run)
     work = msgspec.structs.replace(work, run=run)
     assignment = await in_thread(start.files, _assignment, work, workers, nonce)
-    opening = functools.partial(directory.epoch.open, work.session.number, LOCAL_ENGINE, fence_s(workers))
+    name = owners.engine.name if owners.engine.name == "ray" else LOCAL_ENGINE
+    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(workers))
     await in_thread(start.files, opening)
+    try:
+        async with _engine(work, owners, assignment) as engine:
+            ended = await _driven(work, engine, engine.workers)
+    finally:
+        await in_thread(start.files, _end_in_order, run)
+    return stop_of(ended, run.manifest)
+
+
+def _engine(work: Work, owners: Owners, assignment: Assignment) -> AbstractAsyncContextManager[Engine]:
+    """What starts owners and reaches their coordinator."""
+    settings, withheld = _settings(work, owners.workers), _secret_names(work)
 
     def assigned(owner: int) -> bytes:
         return pickle.dumps(msgspec.structs.replace(assignment, owner=owner))
 
-    settings = _settings(work, workers)
-    try:
-        async with local_engine(settings, owners.ranges, assigned, _secret_names(work)) as engine:
-            ended = await _driven(work, engine, workers)
-    finally:
-        await in_thread(start.files, _end_in_order, run)
-    return stop_of(ended, run.manifest)
+    if owners.engine.name != "ray":
+        return local_engine(settings, owners.ranges, assigned, withheld)
+    grants = str(grants_file(work.run.directory, work.session.number))
+    job = RayJob(settings, owners.ranges, grants, assigned, carry_assigned, work.shown.warn)
+    return ray_engine(job, owners.engine.address, withheld)
 
 
 # -- what owners are given ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
     input/                                 the input's rows as Parquet, for workers, while the run is not finished
+    grants.<n>.jsonl                       what the coordinator of session n, on Ray, has granted so far
     nonce                                  what a worker reads to know that it sees this very folder
     lock                                   who has it, and whether the last session with workers ended in order
     next/                                  a run directory without a lock: the update of this run, while it goes on
@@ -39,6 +40,7 @@ from cometbatch.run_state.journal_files import JournalFiles
 from cometbatch.run_state.names import (
     COMMITTED,
     DATASET_PART,
+    GRANTS,
     JOURNAL,
     KEPT,
     MARKS,
@@ -344,7 +346,7 @@ def _is_given(directory: RunDirectory, folder: Path, name: str) -> bool:
     if folder in (parts.within, directory.path / PARTS):
         return index_in(PART.fullmatch(name)) is not None
     if folder == directory.path:
-        return name in (MANIFEST, REOPENED, NONCE) or MARKS.fullmatch(name) is not None
+        return name in (MANIFEST, REOPENED, NONCE) or any(each.fullmatch(name) for each in (MARKS, GRANTS))
     if folder in (directory.sessions, directory.owners.committed):
         return (SESSION if folder == directory.sessions else COMMITTED).fullmatch(name) is not None
     return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None
