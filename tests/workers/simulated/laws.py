@@ -1,7 +1,8 @@
 """The laws of design.md, section 5, as far as several owners could break them, held against the service's ledger."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -14,6 +15,7 @@ from tests.workers.simulated.table import Table
 
 SLACK: Final = 1.03  # clocks of owners are a little too fast
 RETRY_TOLD_S: Final = 0.15  # from a service's word that it asks to wait to the last request of anybody
+TURN_S: Final = 0.01  # from a reply to its record, if nothing stands still
 WINDOWS_S: Final = (0.1, 0.5, 1.0, 3.0, 10.0)
 
 
@@ -21,18 +23,27 @@ class BrokenLawError(AssertionError):
     """A law does not hold."""
 
 
-class Session(Struct):
-    """A session that is over, as the world saw it. `first`, `last`: numbers of its requests in the ledger."""
+class Ended(Struct, frozen=True):
+    """A session that is over, as the world saw it."""
 
     number: int
     owners: int
     settings: Settings
-    stop: str = ""
-    is_cut_short: bool = False
+
+
+class Harm(Struct):
+    """What happened to a process. `died_at`, `lost_at`: by the world's time; infinite where that did not happen.
+
+    `stood_still`: it was stopped in between, so that what it had heard it may have recorded much later.
+    """
+
+    died_at: float = math.inf
+    lost_at: float = math.inf
+    stood_still: bool = False
 
 
 class Witness(Struct):
-    """What the world saw of a life. `harmed`: processes that were killed, stood still, or were cut off.
+    """What the world saw of a life. `harm`: by process.
 
     `unsent`: requests that were marked and never left. `late_links`: parts of somebody who had been told that its
     ranges are another's.
@@ -40,8 +51,8 @@ class Witness(Struct):
 
     table: Table
     ledger: Sequence[Request]
-    sessions: Sequence[Session]
-    harmed: frozenset[str]
+    sessions: Sequence[Ended]
+    harm: Mapping[str, Harm]
     late_links: Sequence[str]
     unsent: int
 
@@ -85,7 +96,7 @@ def _bill(witness: Witness) -> Iterator[str]:
     if bill.cost_usd != cost:
         yield f"bill: the run says that its answers cost {bill.cost_usd}, the service billed {cost} for them"
     others = [each for each in ledger if each.cost_usd is not None and each.number not in standing]
-    maybe = [each for each in ledger if each.cost_usd is None and _is_unsure(each, witness.harmed)]
+    maybe = [each for each in ledger if each.cost_usd is None and not _is_known(each, witness)]
     if not len(others) <= bill.charges <= len(others) + len(maybe) + witness.unsent:
         words = ", ".join(map(_describe, others))
         yield f"bill: {bill.charges} possible charges; billed beside what stands: {words}; unsure: {len(maybe)}"
@@ -93,13 +104,16 @@ def _bill(witness: Witness) -> Iterator[str]:
     if not least <= bill.charges_usd <= WORST_USD * bill.charges:
         yield f"bill: possible charges of {bill.charges_usd}, where {least} was billed"
     for each in others:
-        if each.status == 200 and each.heard and each.owner not in witness.harmed:
+        if each.status == 200 and _is_known(each, witness):
             yield f"paid twice without a cause: {_describe(each)}"
 
 
-def _is_unsure(request: Request, harmed: frozenset[str]) -> bool:
-    """Whether the run can't know that this request was not billed."""
-    return request.status in (-1, 0) or not request.heard or request.owner in harmed
+def _is_known(request: Request, witness: Witness) -> bool:
+    """Whether the run must know what came of this request: its process got the reply in time to write that down."""
+    harm = witness.harm.get(request.owner, Harm())
+    if request.status in (-1, 0) or not request.heard or harm.stood_still:
+        return False
+    return request.replied_at < min(harm.died_at, harm.lost_at) - TURN_S
 
 
 def _fence(witness: Witness) -> Iterator[str]:

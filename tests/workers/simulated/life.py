@@ -9,7 +9,7 @@ import pytest
 
 from tests.workers.simulated import laws
 from tests.workers.simulated.disk import DiskSpeed, SimulatedDisk
-from tests.workers.simulated.laws import BrokenLawError
+from tests.workers.simulated.laws import BrokenLawError, Ended, Harm
 from tests.workers.simulated.net import Net
 from tests.workers.simulated.plain import Settings, plain_session
 from tests.workers.simulated.plan import Mishap, Plan, SessionPlan
@@ -31,9 +31,9 @@ class Life:
         self.table = Table(folder / "run", plan.rows, plan.partition_rows, plan.queues)
         self.table.directory().create()
         self.service = SimulatedService(self.world, QUIET)
-        self.harmed: set[str] = set()
+        self.harm: dict[str, Harm] = {}
         self.late_links: list[str] = []
-        self.sessions: list[laws.Session] = []
+        self.sessions: list[Ended] = []
         self._started = 0
 
     def carry_out(self, patch: pytest.MonkeyPatch) -> None:
@@ -63,14 +63,17 @@ class Life:
             driver.start(lambda: plain_session(driver, self.table, self.service, settings))
             self._with_mishaps(plan, driver, list, None)
             self._until_dead(driver)
-            self.sessions.append(laws.Session(self._number(), 0, settings))
+            self._ended(0, settings)
             return
         net = Net(self.world, plan.net)
         session = Session(self.world, self.table, self.service, net, settings=settings, owners=plan.owners)
+        session.new_owner = self._mortal
         driver.start(lambda: session.drive_session(driver))
         self._with_mishaps(plan, driver, lambda: [each for each in session.owners.values() if not each.is_dead], net)
         self._until_dead(driver)
-        self.sessions.append(laws.Session(self._number(), plan.owners, settings))
+        self._ended(plan.owners, settings)
+        for owner, when in session.lost_at.items():
+            self.harm.setdefault(session.owners[owner].name, Harm()).lost_at = when
 
     def _last_session(self) -> None:
         """Nothing goes wrong any more: then the run ends."""
@@ -79,22 +82,29 @@ class Life:
         driver = self._process("last driver")
         driver.start(lambda: plain_session(driver, self.table, self.service, settings))
         self._until_dead(driver)
-        self.sessions.append(laws.Session(self._number(), 0, settings))
+        self._ended(0, settings)
 
     def _process(self, name: str) -> Process:
         chance = self.world.chance
         self._started += 1
         clock = Clock(self.world, rate=1 + chance.uniform(-1, 1) * self.plan.drift, start=chance.uniform(0, 100_000))
-        return Process(self.world, f"{name} {self._started}", clock)
+        return self._mortal(Process(self.world, f"{name} {self._started}", clock))
+
+    def _mortal(self, process: Process) -> Process:
+        """Remember when a process dies."""
+        process.on_death.append(lambda: setattr(self.harm.setdefault(process.name, Harm()), "died_at", self.world.now))
+        return process
 
     def _until_dead(self, driver: Process) -> None:
         self.world.run(lambda: driver.is_dead, self.world.now + SESSION_S)
         if driver.errors:
             raise driver.errors[0]
 
-    def _number(self) -> int:
+    def _ended(self, owners: int, settings: Settings) -> None:
+        """A session is over, unless it was killed before it had begun."""
         last = self.table.directory().last_session()
-        return 0 if last is None else last.number
+        if last is not None and last.number not in {each.number for each in self.sessions}:
+            self.sessions.append(Ended(last.number, owners, settings))
 
     # -- mishaps -----------------------------------------------------------------------------------------------------
 
@@ -112,7 +122,8 @@ class Life:
             process = owners[mishap.owner % len(owners)]
         if process.is_dead:
             return
-        self.harmed.add(process.name)
+        if mishap.what != "kill" and mishap.for_s:
+            self.harm.setdefault(process.name, Harm()).stood_still = True
         match mishap.what:
             case "kill":
                 process.kill()
@@ -137,7 +148,7 @@ class Life:
             self.table,
             self.service.ledger,
             self.sessions,
-            frozenset(self.harmed),
+            self.harm,
             tuple(self.late_links),
             self.service.unsent,
         )

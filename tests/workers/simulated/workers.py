@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cometbatch.control.coordination.coordinator import Coordinator
 from cometbatch.control.coordination.messages import Drive, Driven, StopOrder, fence_s
+from cometbatch.control.coordination.owners import Owner as Known
 from cometbatch.control.coordination.settings import Settings as CoordinatorSettings
 from cometbatch.engines.hosting import Host
 from cometbatch.engines.line import LineClosedError
@@ -44,10 +45,11 @@ class Session:
         self, world: World, table: Table, service: SimulatedService, net: Net, *, settings: Settings, owners: int
     ) -> None:
         self.owners: dict[int, Process] = {}  # all that were ever started, by number
+        self.lost_at: dict[int, float] = {}  # by owner, by the world's time
         self.number = 0
         self.driven = Driven()
         self.stops: tuple[StopOrder, ...] = ()
-        self.new_owner: Callable[[int, Process], None] = lambda _number, _process: None
+        self.new_owner: Callable[[Process], object] = lambda _: None
         self.world = world
         self.table = table
         self._service = service
@@ -82,7 +84,9 @@ class Session:
                 budget_usd=settings.max_cost_usd,
                 spent_usd=tallies.spent(table.bill(run)),
             )
-            self._host = host = Host(Coordinator(told, due, tallies.add), process.clock.boottime)
+            coordinator = Coordinator(told, due, tallies.add)
+            self._watch_losses(coordinator)
+            self._host = host = Host(coordinator, process.clock.boottime)
             self._net.station = Station(process, host.handle, ends_with_it=True)
             try:
                 await self._supervised()
@@ -90,6 +94,17 @@ class Session:
                 await host.aclose()
             directory.epoch.close()
             unshare(directory)
+
+    def _watch_losses(self, coordinator: Coordinator) -> None:
+        """Remember when it took an owner for lost."""
+        lose = coordinator._roster.lose
+
+        def lost(owner: Known, now: float) -> None:
+            self.world.note(f"owner {self.number}-{owner.number} is lost")
+            self.lost_at.setdefault(owner.number, self.world.now)
+            lose(owner, now)
+
+        coordinator._roster.lose = lost  # type: ignore[method-assign]
 
     async def _supervised(self) -> None:
         driving = asyncio.create_task(self._drive_forever())
@@ -128,7 +143,7 @@ class Session:
         self.owners[owner] = process
         line = SimulatedLine(self._net, process, owner)
         process.start(lambda: self._work(process, owner, line))
-        self.new_owner(owner, process)
+        self.new_owner(process)
         return Started(owner, process)
 
     async def aclose(self) -> None:

@@ -195,6 +195,7 @@ class Process:
         self.loop.set_exception_handler(self._unexpected)
         self.is_dead = False
         self.is_frozen = False
+        self.died_at = math.inf
         self.errors: list[BaseException] = []
         self.on_death: list[Callable[[], None]] = []
         self.busy_until = 0.0  # its loop waits for the disk
@@ -292,6 +293,10 @@ class Process:
         if self not in self.world.processes:
             return
         self.world.processes.remove(self)
+        self.died_at = self.world.now
+        waiting, self._frozen = self._frozen, []
+        for each in waiting:
+            each()
         for thread in self._threads.values():
             thread.run_out()  # first: it may hold what the loop waits for
         self.enter(self._run_out)
