@@ -85,6 +85,7 @@ class SimulatedDisk:
             for name in SYNCS:
                 inner.setattr(os, name, self._asking("sync", getattr(os, name)))
             inner.setattr(os, "pwrite", self._asking("mark", os.pwrite))
+            inner.setattr(os, "write", self._asking("write", os.write))
             inner.setattr(local, "_WritingThread", self._thread_class())
             inner.setattr(journal, "threading", SimpleNamespace(Lock=lambda: _Lock(self._world)))
             yield

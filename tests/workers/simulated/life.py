@@ -1,7 +1,6 @@
 """One life: the sessions of a plan, one after the other, then a last one in which nothing goes wrong, then the laws."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from tests.workers.simulated.plan import Mishap, Plan, SessionPlan
 from tests.workers.simulated.service import Faults, SimulatedService
 from tests.workers.simulated.table import Table
 from tests.workers.simulated.workers import Session
-from tests.workers.simulated.world import Clock, Process, Trigger, World
+from tests.workers.simulated.world import Process, Trigger, World, usual_clock
 
 SESSION_S = 400.0  # virtual seconds in which any session ends
 QUIET = Faults()
@@ -27,7 +26,7 @@ class Life:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
-        self.world = World(plan.seed)
+        self.world = World(plan.seed, plan.drift)
         self.table = Table(folder / "run", plan.rows, plan.partition_rows, plan.queues)
         self.table.directory().create()
         self.service = SimulatedService(self.world, QUIET)
@@ -61,15 +60,23 @@ class Life:
         driver = self._process("driver")
         if not plan.owners:
             driver.start(lambda: plain_session(driver, self.table, self.service, settings))
-            self._with_mishaps(plan, driver, list, None)
+            self._with_mishaps(plan, driver, None, None)
             self._until_dead(driver)
             self._ended(0, settings)
             return
         net = Net(self.world, plan.net)
-        session = Session(self.world, self.table, self.service, net, settings=settings, owners=plan.owners)
+        session = Session(
+            self.world,
+            self.table,
+            self.service,
+            net,
+            settings=settings,
+            owners=plan.owners,
+            in_cluster=plan.in_cluster,
+        )
         session.new_owner = self._mortal
         driver.start(lambda: session.drive_session(driver))
-        self._with_mishaps(plan, driver, lambda: [each for each in session.owners.values() if not each.is_dead], net)
+        self._with_mishaps(plan, driver, session, net)
         self._until_dead(driver)
         self._ended(plan.owners, settings)
         for owner, when in session.lost_at.items():
@@ -85,9 +92,8 @@ class Life:
         self._ended(0, settings)
 
     def _process(self, name: str) -> Process:
-        chance = self.world.chance
         self._started += 1
-        clock = Clock(self.world, rate=1 + chance.uniform(-1, 1) * self.plan.drift, start=chance.uniform(0, 100_000))
+        clock = usual_clock(self.world)
         return self._mortal(Process(self.world, f"{name} {self._started}", clock))
 
     def _mortal(self, process: Process) -> Process:
@@ -108,18 +114,19 @@ class Life:
 
     # -- mishaps -----------------------------------------------------------------------------------------------------
 
-    def _with_mishaps(
-        self, plan: SessionPlan, driver: Process, owners: Callable[[], list[Process]], net: Net | None
-    ) -> None:
+    def _with_mishaps(self, plan: SessionPlan, driver: Process, session: Session | None, net: Net | None) -> None:
         for each in plan.mishaps:
-            self.world.after(each.at_s, lambda each=each: self._happen(each, driver, owners(), net))  # type: ignore[misc]
+            self.world.after(each.at_s, lambda each=each: self._happen(each, driver, session, net))  # type: ignore[misc]
 
-    def _happen(self, mishap: Mishap, driver: Process, owners: list[Process], net: Net | None) -> None:
+    def _happen(self, mishap: Mishap, driver: Process, session: Session | None, net: Net | None) -> None:
         process = driver
-        if mishap.whom == "owner":
+        if mishap.whom == "owner" and session is not None:
+            owners = [each for each in session.owners.values() if not each.is_dead]
             if not owners:
                 return
             process = owners[mishap.owner % len(owners)]
+        elif mishap.whom == "coordinator" and session is not None:
+            process = session.coordinator or driver
         if process.is_dead:
             return
         if mishap.what != "kill" and mishap.for_s:

@@ -35,9 +35,10 @@ class NoProgressError(Exception):
 
 
 class World:
-    """All processes and events of one life. `chance`: what this seed decides by."""
+    """All processes and events of one life. `chance`: decides by the seed. `drift`: how wrong clocks are."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, drift: float = 0.0) -> None:
+        self.drift = drift
         self.now = 0.0
         self.chance = random.Random(seed)
         self.processes: list[Process] = []
@@ -117,6 +118,12 @@ class Clock:
     def moment(self, monotonic: float) -> float:
         """When `monotonic` is this, by the world's time."""
         return (monotonic + self._suspended_s - self._start) / self._rate
+
+
+def usual_clock(world: World) -> Clock:
+    """A clock that begins anywhere, and is as much too fast or too slow as this world's clocks are."""
+    chance = world.chance
+    return Clock(world, rate=1 + chance.uniform(-1, 1) * world.drift, start=chance.uniform(0, 100_000))
 
 
 class ProcessLoop(asyncio.BaseEventLoop):
