@@ -261,7 +261,7 @@ class Coordinator:
             case Pushback():
                 self._hearing.pushback(request, now)
             case Resume():
-                self._hearing.resume(request.queue, now)
+                self._hearing.resume(request, now)
             case Stopping():
                 self._roster.stop(request.order)
         return True

@@ -13,6 +13,7 @@ from cometbatch.control.coordination.messages import (
     QueueReport,
     QueueTold,
     Report,
+    Resume,
     StopOrder,
 )
 from cometbatch.control.coordination.pace import Pace
@@ -69,8 +70,10 @@ class Heard:
         until = now + wait_s if owner == prober else max(now + wait_s, self._pause.until)
         self._pause = _Pause(self._pause.number + 1, until, prober)
 
-    def resume(self, now: float) -> bool:
-        """It answers again; returns whether there was a pause."""
+    def resume(self, owner: int, now: float) -> bool:
+        """It answers again, as the owner says who probes, or anybody where none does; returns whether it was silent."""
+        if self._pause.prober not in {None, owner}:
+            return False
         was_on = self._pause.until > now
         self._pause.until, self._pause.prober = now, None
         return was_on
@@ -85,7 +88,7 @@ class Heard:
             cut=gone.cut + report.cut,
             is_json=gone.is_json or report.is_json,
         )
-        return self._pause.prober == owner and self.resume(now)
+        return self._pause.prober == owner and self.resume(owner, now)
 
 
 class Stops:
@@ -172,9 +175,9 @@ class Hearing:
         self._heard[word.queue].pause(word.owner, word.wait_s, now, is_everyones=word.is_everyones)
         self.news += 1
 
-    def resume(self, queue: int, now: float) -> None:
+    def resume(self, word: Resume, now: float) -> None:
         """It answers again."""
-        if self._heard[queue].resume(now):
+        if self._heard[word.queue].resume(word.owner, now):
             self.news += 1
 
     def stop(self, order: StopOrder) -> bool:
