@@ -28,6 +28,7 @@ from cometbatch.control.coordination.messages import fence_s
 from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.ray import RayJob
 from cometbatch.engines.supervising import supervise
+from cometbatch.input.file_set import contents_of
 from cometbatch.input.staging import is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
@@ -121,6 +122,7 @@ def _assignment(work: Work, workers: int, nonce: str) -> Assignment:
         access=work.transport.access(),
         workers=workers,
         staged=_staged(work),
+        contents=contents_of(checked.source),
         nonce=nonce,
         tells_outcomes=start.options.observers.any,
     )
