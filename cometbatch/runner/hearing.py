@@ -101,7 +101,7 @@ class _QueueHearing:
         waits_for_ranges = is_idle and not sender.is_exhausted
         return QueueReport(
             queue.number,
-            sent=seen.sent_count,
+            sent=sender.sent_count,
             bound=seen.bound,
             refused=seen.refusals,
             sending_per_s=seen.sending_per_s,
