@@ -36,7 +36,7 @@ def test_owners_share_the_ranges_and_each_call_is_sent_once(
     assert sorted(dealer.closed) == sorted(dealer.claims)
     assert {owner for owner, _ in dealer.claims} == {1, 2}
     assert sorted(number for _, number in dealer.claims) == list(range(8))
-    assert {spent for _, _, spent in dealer.committed} == {5 * PRICE_USD}
+    assert [spent for _, _, spent in dealer.parts.values()] == [5 * PRICE_USD] * 8 * slices
     assert disk.directory.journals.all() == []
     looked = disk.look()
     assert (looked.calls, looked.tally.charges) == (40 * slices, 0)
