@@ -64,9 +64,11 @@ class PartFiles:
         """The parts under their present names among these, each with its partition."""
         round_of = self._rounds()
         for name in names:
-            index = index_in(PART.fullmatch(name))
-            if index is not None and name == _name(index, round_of(index)):
-                yield index, name
+            found = PART.fullmatch(name)
+            if (index := index_in(found)) is not None and found is not None:
+                round_ = round_of(index)
+                if found[2] == (str(round_) if round_ else None):
+                    yield index, name
 
     def all(self) -> Iterator[tuple[int, Path]]:
         """Every part, of whichever round, with its partition; in a data set under each of its names."""

@@ -4,6 +4,8 @@ What a worker noted of its part is read in place of the part's footer where the 
 half a million parts, lines are read in a small part of the time that footers take.
 """
 
+from typing import Final
+
 import msgspec
 
 from cometbatch.records import Tally
@@ -12,13 +14,15 @@ from cometbatch.results.parts import PartInfo
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import Manifest
 
+ADDED_AT_ONCE: Final = 1000  # tallies of a slice that are added up at a time, and held in memory until then
+
 
 class SeenParts:
-    """The parts in their present round. `committed`: their partitions. `by_slice`: the tally of each slice in them."""
+    """The parts in their present round. `committed`: their partitions."""
 
     def __init__(self, directory: RunDirectory, manifest: Manifest) -> None:
         self.committed: set[int] = set()
-        self.by_slice: dict[int, Tally] = {}
+        self._tallies: dict[int, list[Tally]] = {}  # of each slice, those that are to be added up
         self._directory = directory
         self._manifest = manifest
         self._has_noted = False  # whether the workers' notes were read
@@ -45,8 +49,14 @@ class SeenParts:
 
     def _add(self, index: int, tally: Tally) -> None:
         self.committed.add(index)
-        number = self._manifest.partition(index).slice
-        self.by_slice[number] = tallies.add(self.by_slice.get(number, Tally()), tally)
+        some = self._tallies.setdefault(self._manifest.partition(index).slice, [])
+        some.append(tally)
+        if len(some) >= ADDED_AT_ONCE:
+            some[:] = [tallies.add_all(some)]
+
+    def by_slice(self) -> dict[int, Tally]:
+        """The tally of each slice in the parts."""
+        return {number: tallies.add_all(some) for number, some in self._tallies.items()}
 
     def has_records_of(self, index: int, owner: str) -> bool:
         """Whether what a worker of the newest session recorded of a partition is in its part.
