@@ -35,7 +35,7 @@ from msgspec import Struct
 from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.epoch import EpochNote
-from cometbatch.run_state.in_flight import InFlightMarks
+from cometbatch.run_state.in_flight import InFlightMarks, SyncedMarks
 from cometbatch.run_state.journal_files import JournalFiles
 from cometbatch.run_state.names import (
     COMMITTED,
@@ -51,12 +51,13 @@ from cometbatch.run_state.names import (
     index_in,
     owner_name,
 )
-from cometbatch.run_state.owner_files import OwnerFiles
+from cometbatch.run_state.owner_files import OwnerCharges, OwnerFiles
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
 from cometbatch.run_state.slice_files import SLICE_FILE
 from cometbatch.store import local
 from cometbatch.store.local import Lock
+from cometbatch.store.mounts import is_local
 
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
@@ -233,8 +234,11 @@ class RunDirectory:
         return 1 + self.newest_number()
 
     def new_marks(self, run_id: str, session: int, cells: int, worker: int = 0) -> InFlightMarks:
-        """The marks of a session that begins, or of a worker of it."""
-        return InFlightMarks(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
+        """The marks of a session that begins, or of a worker of it, which may be on another machine than the folder."""
+        if worker:
+            self.owners.write_charges(OwnerCharges(run_id, session, worker, slots=cells))
+        kind = SyncedMarks if worker and not is_local(self.path) else InFlightMarks
+        return kind(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""

@@ -80,7 +80,10 @@ def read_strays(
         own = [source for source in sources if source.session != recorded.KEPT_BY_A_ROUND]
         some = len(charges), len(settled)
         for entry in recorded.entries(own):
-            charges += _charge(entry.record)
+            record = entry.record
+            owner = record.owner if isinstance(record, PossibleCharge) else 0
+            if not owner or not included.has(manifest.partition_of(record.ordinal), file.session, owner):
+                charges += _charge(record)
             settled |= recorded.attempts_in(own[entry.source], entry)
         if (len(charges), len(settled)) != some:
             names.append(file.name)

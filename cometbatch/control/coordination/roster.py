@@ -89,7 +89,8 @@ class Roster:
         if self.grants is not None:
             self.grants.left_by(owner.number, spent)
         self._end(owner, now, is_lost=False)
-        self.write(written.Left(owner.number, spent))
+        self.hearing.stops.note_left(request.left)
+        self.write(written.Left(owner.number, spent, request.left))
 
     def stop(self, order: StopOrder) -> None:
         """Order everybody to stop."""

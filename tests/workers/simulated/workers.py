@@ -256,6 +256,7 @@ class Started:
 
     def __init__(self, owner: int, process: Process) -> None:
         self.owner = owner
+        self.was_killed = True
         self._process = process
         self._ended = asyncio.Event()
         loop, world = asyncio.get_running_loop(), process.world
