@@ -447,7 +447,7 @@ class Job:
             self._end(*self._done)
             return
         if self._strand is None:
-            if process.world.chance.random() > IN_STRAND:
+            if not process.triggers and process.world.chance.random() > IN_STRAND:
                 self._run_in_one_go()
                 return
             self._strand = process.world.strands.begin(self._work)
