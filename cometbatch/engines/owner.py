@@ -30,7 +30,6 @@ from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.hearing import Hearing, words_of
 from cometbatch.runner.ports import Ended, Stop
-from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
 
 Open: TypeAlias = Callable[["Owner"], tuple[Partitions, InFlightMarks]]
@@ -204,14 +203,9 @@ class Owner:
             limits=self.limits,
             budget=None if account is None else Budget(None, Decimal(0), shared=account),
             observer=self._reporting,
-            queues=[self._with_leased_rate(start) for start in ports.queues],
+            queues=[msgspec.structs.replace(each, rate=LeasedRate(self._tell_soon)) for each in ports.queues],
             others=self.news,
         )
-
-    def _with_leased_rate(self, start: QueueStart) -> QueueStart:
-        rate = LeasedRate()
-        rate.on_change = self._tell_soon
-        return msgspec.structs.replace(start, rate=rate)
 
     @contextlib.contextmanager
     def heard(self, runner: Runner, partitions: Partitions) -> Iterator[None]:

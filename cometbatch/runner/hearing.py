@@ -7,6 +7,7 @@ changes nothing.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,9 @@ from cometbatch.records import RejectedAsk
 from cometbatch.runner.model_queue import ModelQueue
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
+
+_NOTHING_SEEN: Final = LeasedRate(lambda: None)
+"""What is told of a model whose requests no window slows down."""
 
 
 class Hearing:
@@ -97,11 +101,11 @@ class _QueueHearing:
     def report(self, now: float, *, is_idle: bool) -> QueueReport:
         queue, sender = self.queue, self.queue.sender
         first, rate = queue.asks.first, None if queue.window is None else queue.window.rate
-        seen = rate if isinstance(rate, LeasedRate) else LeasedRate()
+        seen = rate if isinstance(rate, LeasedRate) else _NOTHING_SEEN
         waits_for_ranges = is_idle and not sender.is_exhausted
         return QueueReport(
             queue.number,
-            sent=seen.sent_count,
+            sent=sender.sent,
             bound=seen.bound,
             refused=seen.refusals,
             sending_per_s=seen.sending_per_s,
