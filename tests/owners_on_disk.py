@@ -32,7 +32,7 @@ class OwnersOnDisk:
         self.result = folder / ("out" if is_dataset else "out.parquet")
         self.directory = RunDirectory(folder / "run", parts=self.result if is_dataset else None)
         self.directory.create()
-        (folder / "made").mkdir()
+        (folder / "made").mkdir(parents=True, exist_ok=True)
         manifest = RunOnDisk(folder / "made", ROWS, PARTITION_ROWS).manifest
         self.manifest: Manifest = msgspec.structs.replace(
             manifest, slices=tuple(Slice(sample=sample) for sample in range(slices))
@@ -40,6 +40,16 @@ class OwnersOnDisk:
         self.table = pa.table({"n": range(ROWS)})
         first_session(self.directory, RUN_ID, WHO)
         self.directory.write_manifest(encode_manifest(self.manifest))
+
+    @classmethod
+    def of(cls, folder: Path, other: "OwnersOnDisk") -> "OwnersOnDisk":
+        """The same run, in a copy of its folder."""
+        copy = cls.__new__(cls)
+        copy.result = folder / other.result.name
+        copy.manifest, copy.table = other.manifest, other.table
+        is_dataset = other.directory.parts.is_dataset
+        copy.directory = RunDirectory(folder / "run", parts=copy.result if is_dataset else None)
+        return copy
 
     def found(self, accept: Sequence[str] = ()) -> Run:
         """The run as a process finds it."""

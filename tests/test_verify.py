@@ -112,6 +112,25 @@ def test_a_data_set_holds(bench: Workbench) -> None:
     assert "extra.parquet" in places(cometbatch.verify(bench.folder / "out"), "parts")
 
 
+def test_a_data_set_of_workers_holds_while_it_names_their_parts(bench: Workbench) -> None:
+    """Their parts lie in the run directory; a name that is gone, or another file's, and a strange part are told."""
+    job = bench.job(output={"path": f"{bench.folder}/out/", "partition_rows": 5})
+    carry_out(job, Network())
+    made, names = bench.folder / "_out.run" / "parts", sorted((bench.folder / "out").iterdir())
+    made.mkdir()
+    for each in names:
+        (made / f"{each.stem}.part").hardlink_to(each)
+    assert failed(cometbatch.verify(job)) == set()
+    (made / "00099.part").write_bytes(b"whatever")
+    assert "00099.part" in places(cometbatch.verify(job), "parts")
+    (made / "00099.part").unlink()
+    content = names[0].read_bytes()
+    names[0].unlink()
+    for _ in range(2):
+        assert f"{names[0].name}: this is not the part that a worker made" in places(cometbatch.verify(job), "parts")
+        names[0].write_bytes(content)
+
+
 def test_a_run_that_moved_holds(finished: Workbench) -> None:
     """Output and run directory moved together; the input is found where it was."""
     away = finished.folder / "away"

@@ -4,7 +4,6 @@ For who stops a run, shows it or listens to it, this stands where the loop stand
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
@@ -150,10 +149,18 @@ class Driving:
         while True:
             self._hurry.clear()
             await self.drive()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), DRIVE_S)
+            timer = asyncio.get_running_loop().call_later(DRIVE_S, self._hurry.set)
+            try:
+                await self._hurry.wait()
+            finally:
+                timer.cancel()
 
     # -- its end -------------------------------------------------------------------------------------------------------
+
+    @property
+    def have_all_left(self) -> bool:
+        """Whether every owner that ever was there has said that it ends in order."""
+        return all(each.has_left for each in self.told.now.owners)
 
     def ended(self) -> Ended:
         """How the session ended, once every owner has. A request to stop that came after the last call is none."""
@@ -169,6 +176,8 @@ class Driving:
 
     def _take(self, driven: Driven) -> None:
         self.told.now = driven
+        if driven.errors and not self._stops:  # what is in flight is paid for, and finished
+            self._order(Stop("terminated", driven.errors[0][1]), is_now=False)
         if self._observers.any:
             self._seen += len(driven.outcomes)
             if driven.outcomes:

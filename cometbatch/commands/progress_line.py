@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cometbatch.commands.observers import Observers
 from cometbatch.money.exact import EXACT, format_rounded
-from cometbatch.records import Answered, Outcome, Tally
+from cometbatch.records import Outcome, Tally
 from cometbatch.results.columns import answered_in
 from cometbatch.results.terminal import visible
 
@@ -105,7 +105,13 @@ class Progress:
         self._done += len(outcomes)
         self._incomplete += sum([outcome.status == "incomplete" for outcome in answered])
         self._failed += len(outcomes) - len(answered)
-        self._add(answered)
+        costs = [outcome.cost_usd for outcome in answered]
+        known = [cost for cost in costs if cost is not None]
+        self._unpriced += len(costs) - len(known)
+        self._excluding += sum(
+            outcome.cost_usd is not None and outcome.completion.cost_excludes is not None for outcome in answered
+        )
+        self._cost = functools.reduce(EXACT.add, known, self._cost)
         if time.monotonic() >= self._next_draw:
             self._update()
 
@@ -215,15 +221,6 @@ class Progress:
             draw()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._bar.disable, self._next_line = True, math.inf
-
-    def _add(self, answered: Sequence[Answered]) -> None:
-        costs = [outcome.cost_usd for outcome in answered]
-        known = [cost for cost in costs if cost is not None]
-        self._unpriced += len(costs) - len(known)
-        self._excluding += sum(
-            outcome.cost_usd is not None and outcome.completion.cost_excludes is not None for outcome in answered
-        )
-        self._cost = functools.reduce(EXACT.add, known, self._cost)
 
     def _line(self, now: float) -> str:
         """The pieces that there is room for."""

@@ -167,9 +167,9 @@ class RunSession(Struct, frozen=True):
 async def _send_calls(work: Work, owners: Owners | None) -> Stop | None:
     if owners is None:
         return await plain_session.send_calls(work)
-    from cometbatch.commands import worker_session  # noqa: PLC0415 - a run of one process loads nothing of it
+    from cometbatch.commands.worker_session import send_by_owners  # noqa: PLC0415 - a run of one process needs none
 
-    return await worker_session.send_calls(work, owners)
+    return await send_by_owners(work, owners)
 
 
 def _cancelled(run: Run, summed: Callable[..., RunSummary]) -> TerminatedRunError | None:

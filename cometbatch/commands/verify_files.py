@@ -1,7 +1,7 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,8 @@ from cometbatch.results.target_column import with_target
 from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.manifest import PRICES_KEY, PROGRAM_KEYS, Manifest, metadata_of, partitions_of
 from cometbatch.run_state.published import result_partitions
+from cometbatch.run_state.sessions import Session
+from cometbatch.run_state.strays import names_of_strays
 
 
 class FileChecks:
@@ -47,13 +49,25 @@ class FileChecks:
         """Parts of no partition, which a reader of the data set would take in, and what a killed process left."""
         files, known = self._directory.parts, {each.index for each in partitions}
         done = known - self._unfinished(partitions)
-        ending = ".parquet" if files.is_dataset else ".part"
-        for path in sorted(files.folder.glob(f"*{ending}")):
-            if files.index(path.name) not in known:
-                self._findings.add("parts", "this file is no part of the run", where=path.name)
+        ours = {path for index, path in files.all() if index in known}
+        found = [*files.within.glob("*.part"), *(files.folder.glob("*.parquet") if files.is_dataset else ())]
+        for path in sorted(set(found) - ours):
+            self._findings.add("parts", "this file is no part of the run", where=path.name)
+        for index in files.unlinked():
+            where = files.published(index).name
+            self._findings.add("parts", "this is not the part that a worker made; run the job again", where=where)
         last = self._directory.last_session()
+        strays = self._strays(last, done)
         for path in self._directory.leftovers(done, last, functools.partial(partitions_of, self._manifest)):
-            self._findings.add("leftovers", "left by a process that was killed", where=path.name)
+            if path.name not in strays:
+                self._findings.add("leftovers", "left by a process that was killed", where=path.name)
+
+    def _strays(self, last: Session | None, done: Collection[int]) -> set[str]:
+        """Journals of workers that count although each partition has its part; a damaged part is told of later."""
+        try:
+            return names_of_strays(self._directory, self._manifest, last, done)
+        except CheckpointError:
+            return {file.name for file in self._directory.journals.all() if file.worker}
 
     def unnamed(self, partitions: Iterable[Partition], named: Iterable[Partition]) -> list[Partition]:
         """The partitions with a part, of slices that the job no longer names: their answers stay for when it does."""

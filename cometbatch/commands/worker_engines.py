@@ -12,6 +12,7 @@ from cometbatch.engines.hosting import Host
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import DriverLine, Launcher
 from cometbatch.engines.local_workers import LocalLauncher, command_of
+from cometbatch.engines.ray import RayJob, RayLauncher
 from cometbatch.results import tallies
 
 COMMAND: Final = command_of("cometbatch.commands.worker_process")
@@ -19,10 +20,11 @@ COMMAND: Final = command_of("cometbatch.commands.worker_process")
 
 
 class Engine(Struct, frozen=True):
-    """How the driver reaches the coordinator, and what starts owners."""
+    """How the driver reaches the coordinator, and what starts owners. `workers`: how many of them have room."""
 
     line: DriverLine
     launcher: Launcher
+    workers: int
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +39,20 @@ async def local_engine(
     host = Host(Coordinator(settings, ranges, tallies.add), lease_clock)
     launcher = LocalLauncher(host.handle, assigned, COMMAND, withheld)
     try:
-        yield Engine(host, launcher)
+        yield Engine(host, launcher, settings.owners)
     finally:
         await launcher.aclose()
         await host.aclose()
+
+
+@contextlib.asynccontextmanager
+async def ray_engine(job: RayJob, address: str, withheld: Collection[str]) -> AsyncIterator[Engine]:
+    """Actors of the cluster of Ray at an address, the coordinator among them. None of them sends when it ends.
+
+    `withheld`: as above. Raises `UsageError` where the cluster can't be reached, or has no room.
+    """
+    launcher = RayLauncher.start(job, address, withheld)
+    try:
+        yield Engine(launcher.line, launcher, launcher.workers)
+    finally:
+        await launcher.aclose()

@@ -57,7 +57,7 @@ def begin_anew(run: Run, who: Who, manifest: Manifest) -> Run:
     staying = {file.name: 0 for file in journals.all() if file.range in ranges}
     session = _write(run, who, staying, tallies.add(run.progress.left, run.progress.records))  # without outcomes
     useless = [journals.folder / file.name for file in journals.all() if file.name not in staying]
-    useless += parts.all()
+    useless += [path for _, path in parts.all()]
     for path in useless:  # parts, too: all of their outcomes were reset
         local.remove(path)
     return msgspec.structs.replace(with_manifest(run, manifest), progress=Progress(last=session))

@@ -38,19 +38,25 @@ class Committer:
 
     def commit(
         self, opened: OpenPartition, write: Callable[[IO[bytes]], None], committed: Callable[[], CommittedPart]
-    ) -> None:
+    ) -> bool:
         """Make a part exist, or book what this owner has paid for beside another's part.
 
-        `committed` is asked after `write`. Raises `LostOwnerError` where the range is another's by now, and
+        False: the owner's claims did not hold when the part was written, so that nothing was done. `committed` is asked
+        after `write`. Raises `LostOwnerError` where another owner went on from this one's records, and
         `CheckpointError` where the disk fails.
         """
         directory, index = self._run.directory, opened.partition.index
-        if directory.commit_part(index, write, owner=self._name, is_current=self._is_current):
+        try:
+            is_first = directory.commit_part(index, write, owner=self._name, is_current=self._is_current)
+        except LostOwnerError:
+            return False
+        if is_first:
             size = directory.parts.path(index).stat().st_size
             part = msgspec.structs.replace(committed(), size=size)
             directory.owners.note_part(self._session, self._worker, part)
         else:
             self._book(opened)
+        return True
 
     def _book(self, opened: OpenPartition) -> None:
         directory, index, run_id = self._run.directory, opened.partition.index, self._run.manifest.run_id

@@ -13,6 +13,7 @@ Guards: a session writes into files of its own only; existence is the commit, so
     reopened.json                          which partitions are in which round
     reuse/                                 the index of earlier answers, while the run is not finished
     input/                                 the input's rows as Parquet, for workers, while the run is not finished
+    grants.<n>.jsonl                       what the coordinator of session n, on Ray, has granted so far
     nonce                                  what a worker reads to know that it sees this very folder
     lock                                   who has it, and whether the last session with workers ended in order
     next/                                  a run directory without a lock: the update of this run, while it goes on
@@ -34,11 +35,12 @@ from msgspec import Struct
 from cometbatch.records import Tally
 from cometbatch.run_state import json_files, sessions
 from cometbatch.run_state.epoch import EpochNote
-from cometbatch.run_state.in_flight import InFlightMarks
+from cometbatch.run_state.in_flight import InFlightMarks, SyncedMarks
 from cometbatch.run_state.journal_files import JournalFiles
 from cometbatch.run_state.names import (
     COMMITTED,
     DATASET_PART,
+    GRANTS,
     JOURNAL,
     KEPT,
     MARKS,
@@ -49,12 +51,13 @@ from cometbatch.run_state.names import (
     index_in,
     owner_name,
 )
-from cometbatch.run_state.owner_files import OwnerFiles
+from cometbatch.run_state.owner_files import OwnerCharges, OwnerFiles
 from cometbatch.run_state.part_files import PartFiles
 from cometbatch.run_state.sessions import Session
 from cometbatch.run_state.slice_files import SLICE_FILE
 from cometbatch.store import local
 from cometbatch.store.local import Lock
+from cometbatch.store.mounts import is_local
 
 MANIFEST: Final = "manifest.json"
 REOPENED: Final = "reopened.json"
@@ -231,8 +234,11 @@ class RunDirectory:
         return 1 + self.newest_number()
 
     def new_marks(self, run_id: str, session: int, cells: int, worker: int = 0) -> InFlightMarks:
-        """The marks of a session that begins, or of a worker of it."""
-        return InFlightMarks(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
+        """The marks of a session that begins, or of a worker of it, which may be on another machine than the folder."""
+        if worker:
+            self.owners.write_charges(OwnerCharges(run_id, session, worker, slots=cells))
+        kind = SyncedMarks if worker and not is_local(self.path) else InFlightMarks
+        return kind(self.path / f"in_flight.{owner_name(session, worker)}", run_id, cells)
 
     def marks_before(self, session: int) -> list[Path]:
         """The files of marks of earlier sessions, which this session's file has counted."""
@@ -344,7 +350,7 @@ def _is_given(directory: RunDirectory, folder: Path, name: str) -> bool:
     if folder in (parts.within, directory.path / PARTS):
         return index_in(PART.fullmatch(name)) is not None
     if folder == directory.path:
-        return name in (MANIFEST, REOPENED, NONCE) or MARKS.fullmatch(name) is not None
+        return name in (MANIFEST, REOPENED, NONCE) or any(each.fullmatch(name) for each in (MARKS, GRANTS))
     if folder in (directory.sessions, directory.owners.committed):
         return (SESSION if folder == directory.sessions else COMMITTED).fullmatch(name) is not None
     return index_in(JOURNAL.fullmatch(name) or KEPT.fullmatch(name)) is not None

@@ -1,6 +1,7 @@
 """Marks of requests in flight, in a small mapped file that outlives a killed process.
 
-A mark says which attempt is on its way and what it can cost at most. It costs a memory write, not a system call. A
+A mark says which attempt is on its way and what it can cost at most. It costs a memory write, not a system call; of
+workers whose folder is on another machine, a write and a sync. A
 mark that a dead session left, and that no record settles, is a possible charge.
 
 Guards: a mark is there before its request leaves, and until a sync has covered the record of what came of it. The
@@ -76,7 +77,7 @@ class InFlightMarks:
         self._recorded: list[int] = []  # cells whose record no sync has covered yet
         self._is_dirty = False
 
-    def _mapped(self, cells: int) -> mmap.mmap:
+    def _mapped(self, cells: int) -> "mmap.mmap | _Placed":
         with local.naming(self._path, "can't be mapped into memory"):
             return mmap.mmap(self._file.fileno(), (cells + 1) * CELL_BYTES)
 
@@ -146,6 +147,42 @@ class InFlightMarks:
         """Release the mapping; the marks stay in the file."""
         self._map.close()
         self._file.close()
+
+
+class SyncedMarks(InFlightMarks):
+    """Marks in a folder that is not this machine's own: each is on the server's disk before its request leaves.
+
+    What is mapped into memory there nobody else sees, and the machine may be lost. The event loop waits for each sync.
+    """
+
+    def _mapped(self, cells: int) -> "_Placed":  # noqa: ARG002 - it writes wherever the file has room
+        return _Placed(self._path, self._file)
+
+    def begin(self, ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
+        """Mark an attempt that is about to be sent, durably; returns the cell that holds the mark.
+
+        Raises `CheckpointError` where the disk refuses.
+        """
+        cell = super().begin(ordinal, ask, attempt, amount)
+        self._is_dirty = False
+        self._sync()
+        return cell
+
+
+class _Placed:
+    """Bytes of a file, written as those of a map are."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        self._file = file
+
+    def __setitem__(self, where: slice, data: bytes) -> None:
+        with local.naming(self._path, "can't be written"):
+            if os.pwrite(self._file.fileno(), data, where.start) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Nothing is held but the file, which its owner closes."""
 
 
 def header_bytes(run_id: str, cells: int) -> bytes:

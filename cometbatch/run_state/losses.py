@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.in_flight import Mark
 from cometbatch.run_state.manifest import Manifest
 from cometbatch.run_state.names import JOURNAL, index_in
 from cometbatch.run_state.sessions import Session
@@ -53,6 +54,18 @@ def _open_in(range_: int, manifest: Manifest, last: Session | None) -> Iterable[
     if last is None or last.open is msgspec.UNSET:  # so it is with one slice, and was before the next one was added
         return (range_,) if len(manifest.slices) == 1 or range_ < manifest.partitions_in_slice else ()
     return last.open.get(range_, ())
+
+
+def lost_marks(slots: int, readable: Iterable[Mark]) -> list[Mark]:
+    """What counts in place of the marks of a worker whose file can't be read, since it was on a disk that is gone.
+
+    As many as it may have had requests in flight, each at the largest amount of the marks that can be read; of unknown
+    amount where there are none.
+    """
+    amounts = [mark.max_cost_usd for mark in readable]
+    known = [amount for amount in amounts if amount is not None]
+    most = max(known) if known and len(known) == len(amounts) else None
+    return [Mark(-1, 0, 0, most, is_whole=False)] * slots
 
 
 def without(last: Session | None, path: Path) -> Session | None:

@@ -17,6 +17,7 @@ DATASET_PART: Final = re.compile(r"([0-9]{5,18})\.parquet")
 SESSION: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\.json")
 """Of a session, or of a worker of it; only the first kind counts as a session."""
 COMMITTED: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,9})\.jsonl")
+GRANTS: Final = re.compile(r"grants\.([0-9]{1,9})\.jsonl")
 MARKS: Final = re.compile(r"in_flight\.([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _STAGED: Final = re.compile(r"\.(.+)" + re.escape(local.STAGED))
 _OWNED: Final = re.compile(r"(.+)\.[0-9]{1,9}-[0-9]{1,9}")

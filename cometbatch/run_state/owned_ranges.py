@@ -46,9 +46,7 @@ class OwnedRanges:
         """Find out what is recorded of a range, and go on from there. Raises what `take` raises."""
         ranges, ownership, number = self._ranges, self._ownership, claimed.number
         run = ranges.run
-        taken: Taken = await ranges.outliving(
-            take, run, ranges.session, ownership.worker, claimed, ownership.is_current
-        )
+        taken: Taken = await ranges.outliving(take, run, ranges.session, ownership.worker, claimed)
         found = taken.progress
         ranges.note_records(number, [*found.open, *taken.charges])
         if taken.journal is not None:

@@ -21,7 +21,7 @@ from cometbatch.store import local
 
 
 class OwnerCharges(Struct, frozen=True):
-    """What one owner booked beside journals and parts. `slots`: requests that it may have in flight; 0 is not known.
+    """What one owner booked beside journals and parts. `slots`: at least as many requests as it may have in flight.
 
     `total`: its possible charges. `booked`: partitions of which all that its journals and marks tell is in `total`, or
     in the part that another owner committed.

@@ -43,10 +43,6 @@ class PartFiles:
         """A part with its round in its name."""
         return self.within / _name(index, self._rounds()(index))
 
-    def index(self, name: str) -> int | None:
-        """The partition that a file of this name is a part of, in whichever round; None for other names."""
-        return index_in((DATASET_PART if self.is_dataset else PART).fullmatch(name))
-
     def there(self) -> list[int]:
         """The partitions with a part under its present name, ascending. In a data set it may be an old round's."""
         found = set(self.in_run())
@@ -72,11 +68,12 @@ class PartFiles:
             if index is not None and name == _name(index, round_of(index)):
                 yield index, name
 
-    def all(self) -> list[Path]:
-        """Every part, of whichever round."""
-        found = [(self.within, PART), *([(self.folder, DATASET_PART)] if self.is_dataset else [])]
-        names = ((folder, name, kind) for folder, kind in found for name in local.entries(folder))
-        return [folder / name for folder, name, kind in names if index_in(kind.fullmatch(name)) is not None]
+    def all(self) -> Iterator[tuple[int, Path]]:
+        """Every part, of whichever round, with its partition; in a data set under each of its names."""
+        for folder, kind in [(self.within, PART), *([(self.folder, DATASET_PART)] if self.is_dataset else [])]:
+            for name in local.entries(folder):
+                if (index := index_in(kind.fullmatch(name))) is not None:
+                    yield index, folder / name
 
     def superseded(self, index: int) -> list[Path]:
         """The parts of a partition from other rounds than its present one."""

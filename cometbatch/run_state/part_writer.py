@@ -32,10 +32,10 @@ class PartWriter:
         self._metadata = metadata_of(run.manifest)
         self._written = 0
 
-    def write(self, opened: OpenPartition) -> None:
-        """Commit a partition of which each call has its outcome.
+    def write(self, opened: OpenPartition) -> bool:
+        """Commit a partition of which each call has its outcome; False where that was not to be, as `Committer` has it.
 
-        Raises `CheckpointError` where the disk fails, and where several owners work on the run, `LostOwnerError`.
+        Raises `CheckpointError` where the disk fails, and what a `Committer` raises.
         """
         self._written += 1
         if self._written % RELEASE_EVERY == 0:
@@ -74,10 +74,11 @@ class PartWriter:
 
         opened.journal.sync()  # to write the part can take longer than a power cut may lose
         if committer is None or owners is msgspec.UNSET:
-            run.directory.commit_part(index, write)
-            return
+            return run.directory.commit_part(index, write)
         told = run.manifest.run_id, index
-        committer.commit(opened, write, lambda: CommittedPart(*told, 0, tally, sum=sum_, round=round_, owners=owners))
+        return committer.commit(
+            opened, write, lambda: CommittedPart(*told, 0, tally, sum=sum_, round=round_, owners=owners)
+        )
 
     def _repeated(self, schema: pa.Schema, table: pa.Table) -> list[str] | bool:
         """The columns of a part in which to look for repetitions: of one that is to be merged, the long texts alone.

@@ -238,10 +238,12 @@ class Partitions:
         range_ = self._ranges[index % self._in_slice]
         try:
             if opened.is_complete:
-                writer = self._ranges.writer
-                if self.owned is not None:
-                    await self.owned.may_commit(range_.number, index)
-                await asyncio.get_running_loop().run_in_executor(writer, self._writer_of.write, opened)
+                writer, is_written = self._ranges.writer, False
+                while not is_written:
+                    if self.owned is not None:
+                        await self.owned.may_commit(range_.number, index)
+                    loop = asyncio.get_running_loop()
+                    is_written = await loop.run_in_executor(writer, self._writer_of.write, opened)
                 self._ranges.note_part(range_.number, index)
             else:
                 self._ranges.note_records(range_.number, [index])

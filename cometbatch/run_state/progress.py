@@ -17,7 +17,7 @@ from cometbatch.run_state import recorded
 from cometbatch.run_state.directory import REOPENED, RunDirectory
 from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal_files import JournalFile
-from cometbatch.run_state.losses import lost_journals, without
+from cometbatch.run_state.losses import lost_journals, lost_marks, without
 from cometbatch.run_state.manifest import Manifest, partitions_of
 from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.owner_files import OwnerCharges
@@ -126,15 +126,17 @@ def look(directory: RunDirectory, manifest: Manifest, accept: Collection[str] = 
 def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) -> Progress:
     # In this order: a call that is recorded, or a partition that is committed meanwhile, is found in a later place.
     last, lost = _last_session(directory, manifest.run_id, accept)
-    marks, lost_marks = _marks(directory, manifest.run_id, last, accept)
     charges, lost_charges = _owners_charges(directory, last, accept)
-    lost += [*lost_marks, *lost_charges]
+    slots = {each.worker: each.slots for each in charges}
+    marks, files_of_marks = _marks(directory, manifest.run_id, last, accept, slots)
+    uncounted = [*lost, *lost_charges, *(name for name, is_counted in files_of_marks.items() if not is_counted)]
+    lost += [*lost_charges, *files_of_marks]
     seen = SeenParts(directory, manifest)
     seen.look()  # their journals, if any are left, are not read at all
     gone = lost_journals(directory, manifest, last, seen.committed)
     seen.look()
     last, lost_names = _without_lost(last, [path for path, some in gone.items() if not some <= seen.committed], accept)
-    unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*lost, *lost_names])
+    unknown = tallies.tally(PossibleCharge(-1, _EPOCH, "damaged", None) for _ in [*uncounted, *lost_names])
     there = {name for name in lost_names if (directory.journals.folder / name).exists()}
     last, accepted = _set_aside(directory, manifest.run_id, last, set(accept).difference(lost, lost_names) | there)
     journals = _OpenPartitions(directory, manifest, last, {attempt_of(*mark) for mark in marks})
@@ -200,19 +202,27 @@ def _last_session(directory: RunDirectory, run_id: str, accept: Collection[str])
 
 
 def _marks(
-    directory: RunDirectory, run_id: str, last: Session | None, accept: Collection[str]
-) -> tuple[list[tuple[int, int, Mark]], list[str]]:
-    """The marks that no later session has counted, with session and worker, and the files whose loss is accepted."""
-    marks, lost = list[tuple[int, int, Mark]](), list[str]()
+    directory: RunDirectory, run_id: str, last: Session | None, accept: Collection[str], slots: Mapping[int, int]
+) -> tuple[list[tuple[int, int, Mark]], dict[str, bool]]:
+    """The marks that no later session has counted, with session and worker, and the files whose loss is accepted.
+
+    `slots`: of each of the newest session's workers. Where one's file is lost, marks stand for what it had in flight at
+    most: True. What a session alone had is for the caller to count: False.
+    """
+    marks, lost = list[tuple[int, int, Mark]](), dict[str, bool]()
+    missing = list[tuple[int, int, int]]()
     for path, (session, worker) in ({} if last is None else directory.marks_since(last.number)).items():
         try:
             found = read_marks(path, run_id)
         except LostFileError:
             if path.name not in accept:
                 raise
-            lost.append(path.name)
             found = read_marks(path, run_id, is_loss_accepted=True)
+            lost[path.name] = worker in slots
+            missing.append((session, worker, slots.get(worker, 0) - len(found)))
         marks += [(session, worker, mark) for mark in found]
+    readable = [mark for _, _, mark in marks]
+    marks += [(session, worker, mark) for session, worker, size in missing for mark in lost_marks(size, readable)]
     return marks, lost
 
 
@@ -334,7 +344,8 @@ class _OpenPartitions:
         found = {index: _Opened() for index in indexes}
         only = found[indexes[0]] if len(indexes) == 1 else None
         waiting_bytes = 0
-        for entry in recorded.entries(files):
+        included = list[recorded.Entry]()
+        for entry in recorded.entries(files, included=included if self._wanted else None):
             opened = found[manifest.partition_of(entry.record.ordinal)] if only is None else only
             opened.unadded.append(entry.record)
             waiting_bytes += entry.size
@@ -346,6 +357,8 @@ class _OpenPartitions:
                 waiting_bytes = 0
             if self._wanted:
                 self.settled |= recorded.attempts_in(files[entry.source], entry) & self._wanted
+        for entry in included:  # the outcome tells of its own worker's attempts alone
+            self.settled |= recorded.attempts_in(files[entry.source], entry) & self._wanted
         for each in found.values():
             each.add()
         self.found |= found

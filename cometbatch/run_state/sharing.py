@@ -17,6 +17,7 @@ import msgspec
 from cometbatch.errors import UsageError
 from cometbatch.run_state.directory import NONCE, RunDirectory
 from cometbatch.run_state.manifest import WORKERS_NEED
+from cometbatch.run_state.names import GRANTS
 from cometbatch.run_state.run import Run, with_manifest
 from cometbatch.store import local
 
@@ -38,6 +39,7 @@ def share(run: Run) -> tuple[Run, str]:
     if WORKERS_NEED not in run.manifest.needs:
         needs = (*run.manifest.needs, WORKERS_NEED)
         run = with_manifest(run, msgspec.structs.replace(run.manifest, needs=needs))
+    _forget_grants(directory)
     nonce = secrets.token_hex(16)
     local.write_bytes(directory.path / NONCE, nonce.encode())
     return run, nonce
@@ -46,7 +48,18 @@ def share(run: Run) -> tuple[Run, str]:
 def unshare(directory: RunDirectory) -> None:
     """Tidy up once no worker is left: the data set names all parts. Raises `CheckpointError` where the disk refuses."""
     directory.parts.link_all()
+    _forget_grants(directory)
     local.remove(directory.path / NONCE)
+
+
+def grants_file(directory: RunDirectory, session: int) -> Path:
+    """Where the coordinator of a session writes down what one that takes its place has to know."""
+    return directory.path / f"grants.{session}.jsonl"
+
+
+def _forget_grants(directory: RunDirectory) -> None:
+    for name in filter(GRANTS.fullmatch, local.entries(directory.path)):
+        local.remove(directory.path / name)
 
 
 def check_nonce(directory: RunDirectory, nonce: str, wait: Callable[[float], None] = time.sleep) -> None:

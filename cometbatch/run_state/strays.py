@@ -4,6 +4,7 @@ So it is where two worked on one partition, the second to finish it found the fi
 booked its own rows. These count as possible charges; the next session counts them in its file, and then they go.
 """
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 
 from msgspec import Struct
@@ -58,6 +59,16 @@ def stray_journals(
                 yield file, strays
 
 
+def names_of_strays(
+    directory: RunDirectory, manifest: Manifest, last: Session | None, committed: Collection[int]
+) -> set[str]:
+    """The names of journals that are no leftovers. Raises `CheckpointError` where a part is damaged."""
+    paths = [] if last is None else directory.owners.charges_of(last.number)
+    charges = itertools.chain.from_iterable(map(directory.owners.read_charges, paths))
+    included = Included(SeenParts(directory, manifest), charges)
+    return {file.name for file, _ in stray_journals(directory, manifest, last, committed, included)}
+
+
 def read_strays(
     directory: RunDirectory, manifest: Manifest, last: Session | None, committed: Collection[int], included: Included
 ) -> Strays:
@@ -69,7 +80,10 @@ def read_strays(
         own = [source for source in sources if source.session != recorded.KEPT_BY_A_ROUND]
         some = len(charges), len(settled)
         for entry in recorded.entries(own):
-            charges += _charge(entry.record)
+            record = entry.record
+            owner = record.owner if isinstance(record, PossibleCharge) else 0
+            if not owner or not included.has(manifest.partition_of(record.ordinal), file.session, owner):
+                charges += _charge(record)
             settled |= recorded.attempts_in(own[entry.source], entry)
         if (len(charges), len(settled)) != some:
             names.append(file.name)

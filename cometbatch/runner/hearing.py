@@ -110,7 +110,7 @@ class _QueueHearing:
         waiting = sender.known_waiting if sender.waits_for_ranges else sender.wanted(now)
         return QueueReport(
             queue.number,
-            sent=sender.sent,
+            sent=sender.sent_count,
             bound=seen.bound,
             refused=seen.refusals,
             sending_per_s=seen.sending_per_s,

@@ -45,7 +45,7 @@ class Sender:
         self.pause = SharedPause(policy.max_wait_s)
         self.paused_until = -math.inf  # on the loop's clock; nobody sends before, not even to probe
         self.in_flight: set[Slot] = set()
-        self.sent = 0  # requests
+        self.sent_count = 0
         self.is_closed = False
         self.has_no_range = False  # a further one was asked for, and there is none now
         self.blocked_by: BlockedBy = ""
@@ -148,7 +148,7 @@ class Sender:
         self._books.begin(slot)
         slot.sending = self._send_request(call.request.http, slot.arrive)
         self.in_flight.add(slot)
-        self.sent += 1
+        self.sent_count += 1
         return True
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LOCK_TRIES = 5
 LOCK_WAIT_S = 0.02  # seconds between two tries: who only looks whether a lock is taken holds it for a moment
+SIGNATURE_BYTES = 128  # in front of a note, at least: another process's name fits there, and the note stays untouched
 STAGED = ".tmp"  # the end of a file's name while it is written aside, until it is whole and renamed
 MAKE_ROOM = "Everything recorded so far is safe: make room, then run the same command again."
 PUT_RIGHT = "What was recorded so far is untouched: put this right, then run the same command again."
@@ -274,7 +275,7 @@ class Lock:
         try:
             _flock_patiently(file)
         except BlockingIOError as error:
-            holder = _living_holder(_lines(file)[0].decode(errors="replace"))
+            holder = _living_holder(_content(file).partition(b"\n")[0].decode(errors="replace"))
             file.close()
             words = f"{self._path.parent}: {holder} is running {self._holder_of}. Wait for it, or stop it."
             raise RunLockedError(words, holder) from error
@@ -290,18 +291,24 @@ class Lock:
         """
         if self._file is not None:
             with contextlib.suppress(OSError):
-                _put(self._file, _lines(self._file)[1])
+                told, line = _content(self._file), _signature()
+                first, end, note = told.partition(b"\n")
+                if _note_in(told) and len(line) <= len(first):
+                    _put(self._file, line.ljust(len(first)))
+                else:
+                    _replace(self._file, line + end + note if _note_in(told) else line + b"\n")
 
     def write_note(self, note: bytes) -> None:
         """Sign, and leave a note of one line for whoever gets the lock next, in place of the note that is there.
 
-        On return it survives a power cut; before that, there is the old note or the new one. b"": no note. Raises
-        `CheckpointError` where the disk refuses.
+        On return it survives a power cut; a process that is killed before that leaves the old note or the new one.
+        b"": no note. Raises `CheckpointError` where the disk refuses.
         """
         if self._file is None:
             raise RuntimeError("only who has the lock writes into it")
         with naming(self._path, "can't be written"):
-            _put(self._file, note)
+            line = _signature().ljust(SIGNATURE_BYTES) if note else _signature()
+            _replace(self._file, b"%b\n%b\n" % (line, note) if note else line + b"\n")
             os.fsync(self._file.fileno())
         sync(self._path.parent)
 
@@ -356,28 +363,33 @@ def _lock_file(path: Path) -> io.FileIO:
     return path.open("r+b", buffering=0)
 
 
-def _lines(file: io.FileIO) -> tuple[bytes, bytes]:
-    """The signature and the note in a lock."""
+def _content(file: io.FileIO) -> bytes:
     file.seek(0)
-    told = file.read() or b""
-    return told.partition(b"\n")[0], _note_in(told)
+    return file.read() or b""
 
 
 def _note_in(told: bytes) -> bytes:
     return told.partition(b"\n")[2].strip(b" \0\n")
 
 
-def _put(file: io.FileIO, note: bytes) -> None:
-    """Write the signature and a note over what is there in one go: a file that is cut first would say nothing.
+def _signature() -> bytes:
+    return f"process {os.getpid()} on {socket.gethostname()}".encode()
 
-    It is less than a sector of a disk. Raises `OSError` where not all of it was written.
+
+def _replace(file: io.FileIO, told: bytes) -> None:
+    """Give a lock another content in one write, which no kill divides: a file that is cut first would say nothing.
+
+    Raises `OSError` where the disk refuses.
     """
-    told = f"process {os.getpid()} on {socket.gethostname()}\n".encode() + (note and note + b"\n")
-    padded = told.ljust(os.fstat(file.fileno()).st_size)
-    file.seek(0)
-    if file.write(padded) != len(padded):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _put(file, told.ljust(os.fstat(file.fileno()).st_size))
     file.truncate(len(told))
+
+
+def _put(file: io.FileIO, told: bytes) -> None:
+    """Write at the beginning of a file. Raises `OSError` where not all of it was written."""
+    file.seek(0)
+    if file.write(told) != len(told):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _flock_patiently(file: io.FileIO) -> None:

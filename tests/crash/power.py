@@ -3,8 +3,9 @@
 The recorder stands where Python meets the operating system: files, maps, renames, removals, syncs. That it misses
 nothing is checked by replaying everything, which must give the folder as it is, byte for byte. The law of a power cut
 is POSIX's, and no kinder: what was synced is there; of other bytes any may be missing or zero; a name that was made,
-replaced or removed is durable only when its folder was synced after it, whatever became of the file. A name that went
-to another folder is in one of the two, since every file system for such work makes a rename whole or not at all.
+replaced or removed is durable only when its folder was synced after it, whatever became of the file. So is a second
+name of a file; what is put on the real disk has a file for each. A name that went to another folder is in one of the
+two, since every file system for such work makes a rename whole or not at all.
 """
 
 import contextlib
@@ -144,6 +145,7 @@ class Recorder:
             patch.setattr(mmap, "mmap", self._map_class())
             for name, step in (
                 ("replace", self._replacing),
+                ("link", self._linking),
                 ("unlink", self._unlinking),
                 ("rmdir", self._unlinking),
                 ("mkdir", self._making),
@@ -232,6 +234,15 @@ class Recorder:
                         self._note(Moved(before, Path(source).name, self._number(target), folder, name))
 
         return replaced
+
+    def _linking(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        def linked(source: Any, target: Any) -> None:
+            with self._lock:
+                step(source, target)
+                if self._is_ours(target):
+                    self._note(Named(self._number(Path(target).parent), Path(target).name, self._number(Path(target))))
+
+        return linked
 
     def _unlinking(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def unlinked(path: Any, **options: Any) -> None:

@@ -13,7 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cometbatch.errors import CheckpointError
-from cometbatch.run_state.in_flight import CELL_BYTES, EMPTY, InFlightMarks, Mark, header_bytes, mark_bytes, read_marks
+from cometbatch.run_state.in_flight import (
+    CELL_BYTES,
+    EMPTY,
+    InFlightMarks,
+    Mark,
+    SyncedMarks,
+    header_bytes,
+    mark_bytes,
+    read_marks,
+)
 from cometbatch.run_state.names import LostFileError
 from tests.child_process import child
 
@@ -92,12 +101,15 @@ def test_marks_are_lines_that_a_person_can_read(path: Path) -> None:
 # -- cells ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", [InFlightMarks, SyncedMarks])
 @on_disk
 @given(data=st.data(), cells=st.integers(0, 3))
-def test_the_file_holds_each_mark_until_it_is_freed(path: Path, data: st.DataObject, cells: int) -> None:
+def test_the_file_holds_each_mark_until_it_is_freed(
+    path: Path, data: st.DataObject, cells: int, kind: type[InFlightMarks]
+) -> None:
     """Over any order of steps: a cell with a record stays until a sync has covered it, and no mark is overwritten."""
     steps = data.draw(st.lists(st.sampled_from(["begin", "begin", "recorded", "refused", "free"]), max_size=40))
-    marks, held = InFlightMarks(path, RUN, cells), dict[int, int]()
+    marks, held = kind(path, RUN, cells), dict[int, int]()
     in_flight: list[int] = []
     recorded: list[int] = []
     for number, step in enumerate(steps):
@@ -155,12 +167,39 @@ def test_marks_are_synced_once_for_what_changed(path: Path, monkeypatch: pytest.
     marks.close()
 
 
+def test_a_mark_on_another_machines_disk_is_there_before_its_request_leaves(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine may be lost at any moment: one sync for each mark, none for a cell that is free again."""
+    synced: list[bytes] = []
+    marks = SyncedMarks(path, RUN, 1)
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append(path.read_bytes()))
+    cells = [marks.begin(number, 1, 1, CENT) for number in range(3)]
+    assert [mark_bytes(number, 1, 1, CENT) in each for number, each in enumerate(synced[-1:], 2)] == [True]
+    assert len(synced) == 4  # three, and one where the file grew
+    assert marks.syncs() == []
+    marks.free(cells)
+    assert read_marks(path, RUN) == []
+    marks.close()
+
+
+def test_a_mark_that_the_disk_refuses_is_an_error_that_names_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request must not leave."""
+    marks = SyncedMarks(path, RUN, 1)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 5)
+    with pytest.raises(CheckpointError, match=r"in_flight\.3: can't be written \(No space left on device\)"):
+        marks.begin(1, 1, 1, CENT)
+    marks.close()
+
+
 SEND = """
 import os, signal, sys
 from decimal import Decimal
 from pathlib import Path
-from cometbatch.run_state.in_flight import InFlightMarks
-marks = InFlightMarks(Path(sys.argv[1]), "0123456789abcdef" * 2, 1)
+from cometbatch.run_state import in_flight
+marks = getattr(in_flight, sys.argv[2])(Path(sys.argv[1]), "0123456789abcdef" * 2, 1)
 first = marks.begin(10, 1, 1, Decimal("0.01"))
 second = marks.begin(11, 2, 3, None)
 third = marks.begin(9223372036854775808, 1, 1, Decimal("0.02"))
@@ -173,9 +212,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_marks_outlive_a_killed_process(path: Path) -> None:
+@pytest.mark.parametrize("kind", [InFlightMarks, SyncedMarks])
+def test_marks_outlive_a_killed_process(path: Path, kind: type[InFlightMarks]) -> None:
     """What was being sent when the process died is known to the next one, exactly, and what no sync has covered."""
-    with child(SEND, path) as sender:
+    with child(SEND, path, kind.__name__) as sender:
         assert sender.wait() == -signal.SIGKILL
     assert sorted(read_marks(path, RUN), key=lambda mark: mark.ordinal) == [
         Mark(11, 2, 3, None),

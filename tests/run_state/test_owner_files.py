@@ -14,11 +14,15 @@ from cometbatch.results import parts, tallies
 from cometbatch.run_state import reopen
 from cometbatch.run_state.begin import remove_leftovers
 from cometbatch.run_state.directory import Reopened, RunDirectory
+from cometbatch.run_state.in_flight import SyncedMarks
 from cometbatch.run_state.names import LostFileError, finals_of
+from cometbatch.run_state.owner_files import OwnerCharges
 from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.run_state.run import Run
+from cometbatch.run_state.strays import names_of_strays
 from cometbatch.run_state.succession import clear
 from cometbatch.store import local
+from cometbatch.store import mounts as mounts_of
 from tests.owners_on_disk import CENT, OwnersOnDisk, answered, answers, charges
 from tests.scripted_run import NOW, RUN_ID
 
@@ -228,6 +232,7 @@ def test_records_that_no_part_has_are_possible_charges_until_a_session_has_count
         assert (bill(found), found.progress.with_charges.charges) == (8 * CENT, 3)
         remove_leftovers(found)
         assert path.exists()
+        assert names_of_strays(found.directory, found.manifest, found.progress.last, [0]) == {path.name}
     for _ in range(2):
         found = run.resume()
         assert not path.exists()
@@ -299,6 +304,35 @@ def test_a_file_of_charges_that_is_damaged_is_refused_by_name(tmp_path: Path) ->
     assert run.found(["1-2.json"]).progress.with_charges.charges_unknown == 1
 
 
+def test_marks_of_a_worker_that_are_lost_count_as_all_that_it_may_have_had_in_flight(tmp_path: Path) -> None:
+    """Each at the largest amount that another mark names, once a person has accepted the loss."""
+    run = OwnersOnDisk(tmp_path)
+    run.mark(1, 0)
+    run.mark(2, 1)
+    run.journal(1, 3, [])
+    (run.directory.path / "in_flight.1-3").unlink()
+    with pytest.raises(LostFileError, match=r"in_flight\.1-3: this file is gone"):
+        run.found()
+    run.directory.owners.write_charges(OwnerCharges(RUN_ID, 1, 3, slots=7))
+    found = run.found(["in_flight.1-3"])
+    assert (bill(found), found.progress.with_charges.charges_unknown) == (9 * CENT, 0)
+
+
+@pytest.mark.parametrize(("mounts", "is_ours"), [(b"disk / ext4 rw 0 0\n", True), (b"a:/b / nfs4 rw 0 0\n", False)])
+def test_a_worker_syncs_its_marks_where_the_folder_is_another_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: bytes, *, is_ours: bool
+) -> None:
+    """A session alone has its marks in memory wherever they are, as ever."""
+    path = tmp_path / "mounts"
+    path.write_bytes(mounts)
+    monkeypatch.setattr(mounts_of, "MOUNTS", path)
+    run = OwnersOnDisk(tmp_path)
+    for worker in (0, 1):
+        marks = run.directory.new_marks(RUN_ID, 1, 1, worker)
+        assert (type(marks) is SyncedMarks) == (worker > 0 and not is_ours)
+        marks.close()
+
+
 # -- notes of parts ----------------------------------------------------------------------------------------------------
 
 
@@ -308,9 +342,13 @@ def test_a_noted_part_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for index in range(3):
         run.commit(index, 1 + index % 2, answers(index, index * CENT))
     before = run.found().progress
-    opened = list[int]()
-    really = parts.read_info
-    monkeypatch.setattr(parts, "read_info", lambda *known: opened.append(known[2]) or really(*known))
+    opened, really = list[int](), parts.read_info
+
+    def read_info(path: Path, run_id: str, index: int) -> parts.PartInfo:
+        opened.append(index)
+        return really(path, run_id, index)
+
+    monkeypatch.setattr(parts, "read_info", read_info)
     assert run.found().progress == before
     assert (opened, bill(run.found())) == ([], 6 * CENT)
 

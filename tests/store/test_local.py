@@ -394,3 +394,60 @@ def test_a_disk_that_fails_is_an_error_that_names_the_file(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(CheckpointError, match=rf"{tmp_path}.*: can't be {word} .*Input/output error"):
         act(tmp_path)
+
+
+# -- a note in the lock ------------------------------------------------------------------------------------------------
+
+
+def test_a_note_in_the_lock_outlives_its_writer_and_signatures(tmp_path: Path) -> None:
+    """Whoever has the lock next reads it, and signs without taking it away."""
+    for note in (b'{"n": 1}', b'{"n": 22222222}', b"{}"):
+        lock = lock_in(tmp_path)
+        lock.acquire()
+        lock.write_note(note)
+        lock.release()
+        lock.acquire()
+        lock.sign()
+        assert lock_in(tmp_path).note() == note
+        lock.release()
+        assert (tmp_path / "lock").read_bytes().endswith(b"\n" + note + b"\n")
+    lock.acquire()
+    lock.write_note(b"")
+    assert lock.note() == b""
+    assert (tmp_path / "lock").read_bytes().count(b"\n") == 1
+    lock.release()
+
+
+def test_a_lock_without_a_note_says_what_it_said_before_there_were_notes(tmp_path: Path) -> None:
+    """An older program reads it, and a run without workers writes nothing else."""
+    lock = lock_in(tmp_path)
+    lock.acquire()
+    lock.sign()
+    assert (tmp_path / "lock").read_bytes() == f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+    assert lock.note() == b""
+    lock.release()
+
+
+def test_a_second_process_is_told_the_holder_beside_a_note(tmp_path: Path) -> None:
+    """The note is none of its name."""
+    lock = lock_in(tmp_path)
+    lock.acquire()
+    lock.write_note(b'{"session": 3}')
+    with pytest.raises(RunLockedError, match=f"process {os.getpid()} on {re.escape(socket.gethostname())} is running"):
+        lock_in(tmp_path).acquire()
+    lock.release()
+
+
+def test_a_note_that_the_disk_has_no_room_for_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may act on a note that the next process would not find."""
+    lock = lock_in(tmp_path)
+    lock.acquire()
+    lock.write_note(b"{}")
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(CheckpointError, match=r"lock: can't be written \(No space left on device\)"):
+        lock.write_note(b'{"session": 3}')
+    lock.release()
+
+
+def _full(_file: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

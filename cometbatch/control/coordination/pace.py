@@ -40,13 +40,16 @@ class Pace:
         """Requests a second, of all owners; None where nothing was refused yet."""
         return None if self._rate.per_s == math.inf else self._rate.per_s
 
-    def join(self, owner: int, now: float) -> None:
-        """An owner begins."""
+    def join(self, owner: int, now: float, sent: int = 0) -> None:
+        """An owner begins, or is first heard of, when it has sent so many requests."""
         self._heard_at[owner] = now
-        self._demands[owner] = Demand(now)
+        self._demands[owner] = Demand(now, sent)
 
     def heard(self, owner: int, report: QueueReport, now: float) -> None:
         """An owner's word, later than its last one."""
+        if owner not in self._demands:  # it has sent before this coordinator began, nobody knows when
+            self.join(owner, now, report.sent)
+            self._reports[owner] = report
         before = self._reports.get(owner, QueueReport(report.queue))
         self._reports[owner] = report
         self._demands[owner].heard(report.sent, report.waiting, now)

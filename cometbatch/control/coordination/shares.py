@@ -64,13 +64,15 @@ class Divided:
 
 
 class Demand:
-    """What an owner can use, in requests a second: infinite until it has said anything. `now`: when it began."""
+    """What an owner can use, in requests a second: infinite until it has said anything.
 
-    def __init__(self, now: float) -> None:
+    `now`: when it began, or was first heard of; `sent`: what it had sent by then.
+    """
+
+    def __init__(self, now: float, sent: int = 0) -> None:
         self.per_s = math.inf
         self.sent_per_s = 0.0
-        self.sent = 0
-        self._sent_before = 0
+        self.sent = self._sent_before = sent
         self._since = now
 
     def heard(self, sent: int, waiting: int, now: float) -> None:
