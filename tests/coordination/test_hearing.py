@@ -148,3 +148,19 @@ def test_a_model_stops_without_the_others() -> None:
     assert len(scene.claim(2).ranges) == 1
     scene.say(Stopping(1, REFUSED))
     assert scene.renew(2).stops == (order, REFUSED)
+
+
+def test_why_calls_are_left_is_told_once_all_have_ended() -> None:
+    """It stops nobody; and where everybody was ordered to stop, that is the reason."""
+    left = StopOrder(StopWords("refused", "the service asks to wait for an hour"))
+    of_one = StopOrder(left.words, queue=1)
+    scene = Scene(settings(queues=2), range(1))
+    scene.join(1)
+    scene.join(2)
+    scene.take(1)
+    scene.leave(1, closed=(0,), left=(left, of_one))
+    assert scene.drive().stops == ()
+    scene.leave(2, left=(OTHER,))
+    assert scene.drive().stops == (left, of_one)
+    scene.drive(stops=(REFUSED,))
+    assert scene.drive().stops == (REFUSED,)
