@@ -51,6 +51,7 @@ class CommittedPart(Struct, frozen=True, tag="part", tag_field="record", omit_de
 
 
 _COMMITTED_PART: Final = msgspec.json.Decoder(CommittedPart)
+_NOTHING: Final = msgspec.to_builtins(Tally())
 
 
 class OwnerFiles:
@@ -93,7 +94,7 @@ class OwnerFiles:
         """
         path = self.committed / f"{owner_name(session, worker)}.jsonl"
         with local.naming(path, "can't be written"), path.open("ab", buffering=0) as file:
-            file.write(line_of(msgspec.json.encode(part)))
+            file.write(line_of(_encoded(part)))
 
     @property
     def has_notes(self) -> bool:
@@ -111,6 +112,13 @@ class OwnerFiles:
                 part = _part(line)
                 if part is not None and part.run_id == run_id:
                     yield part
+
+
+def _encoded(part: CommittedPart) -> bytes:
+    """A part in a line, which leaves out what its tally has none of: a run may have half a million."""
+    told = msgspec.to_builtins(part)
+    told["tally"] = {name: value for name, value in told["tally"].items() if value != _NOTHING[name]}
+    return msgspec.json.encode(told)
 
 
 def _part(line: bytes) -> CommittedPart | None:
