@@ -1,7 +1,9 @@
 """Several owners of one run on a disk, whose claims a script deals out; on virtual time, in one process."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +17,7 @@ from cometbatch.run_state.progress import Progress
 from cometbatch.run_state.sharing import share
 from cometbatch.runner.ports import Ended, Policy
 from cometbatch.runner.queue_start import QueueStart
+from cometbatch.runner.turns import Runner
 from tests.run_on_disk import RunOnDisk, session_of
 from tests.scripted_run import HALF, NOW, RUN_ID, ScriptedService, Watcher
 
@@ -33,6 +36,8 @@ class Dealer:
         self.closed: list[tuple[int, int]] = []
         self.committed: list[tuple[int, int, Decimal]] = []
         self.found: list[tuple[int, int, int, Decimal]] = []
+        self.over = asyncio.Event()  # all ranges are closed
+        self.ended = asyncio.Event()  # of the test: what hangs may go on
         self._changed = asyncio.Condition()
 
     async def lose(self, owner: int) -> None:
@@ -66,6 +71,8 @@ class Dealer:
         """An owner is through with a range."""
         assert self.held.pop(number)[0] == owner
         self.closed.append((owner, number))
+        if not self.held and not self.free:
+            self.over.set()
 
         async def tell() -> None:
             async with self._changed:
@@ -80,27 +87,38 @@ class DealtOwnership:
     def __init__(self, dealer: Dealer, worker: int) -> None:
         self.worker = worker
         self.dealer = dealer
-        self.before_commit: Callable[[], object] = lambda: None  # called when a commit has been allowed
+        self.is_dead = False
+        self.noted: Callable[[], object] = lambda: None  # called with each claim, commit and find
 
     def is_current(self) -> bool:
-        return self.worker not in self.dealer.lost
+        return self.worker not in self.dealer.lost and not self.is_dead
 
     async def more(self, after: int) -> Sequence[Claimed] | None:
         claimed = await self.dealer.next(self.worker)
+        self.noted()
+        await self._unless_dead()
         return None if claimed is None else [claimed]
 
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
-        await asyncio.sleep(0)
+        await self._unless_dead()
         if not self.is_current():
             raise LostOwnerError("lost")
         self.dealer.committed.append((self.worker, index, spent_usd))
-        self.before_commit()
+        self.noted()
+        await self._unless_dead()
+
+    async def _unless_dead(self) -> None:
+        if self.is_dead:
+            await self.dealer.ended.wait()
+            raise LostOwnerError("dead")
 
     def found(self, range_: int, earlier: int, spent_usd: Decimal) -> None:
         self.dealer.found.append((self.worker, range_, earlier, spent_usd))
+        self.noted()
 
     def closed(self, range_: int) -> None:
-        self.dealer.close(self.worker, range_)
+        if self.is_current():
+            self.dealer.close(self.worker, range_)
 
 
 class OwnedRun:
@@ -118,7 +136,7 @@ class OwnedRun:
         """Its number."""
         return session_of(self.run)
 
-    def owner(self, worker: int, service: ScriptedService, *, slots: int = 4, **options: Any) -> "Owner":
+    def begin(self, worker: int, service: ScriptedService, *, slots: int = 4, **options: Any) -> "Owner":
         """A process that begins to work on it."""
         return Owner(self, DealtOwnership(self.dealer, worker), service, slots, **options)
 
@@ -154,7 +172,7 @@ class Owner:
         self.ports = Ports(
             service=service.as_service(),
             policy=Policy(concurrency=slots, **policy),
-            limits=Limits(),
+            limits=_Lease(ownership),
             observer=self.recorded,
             now=lambda: NOW,
             jitter=lambda: HALF,
@@ -163,4 +181,46 @@ class Owner:
 
     async def work(self) -> Ended:
         """Work to the end."""
-        return await run_partitions(self.partitions, self.marks, self.ports)
+        return await run_partitions(self.partitions, self.marks, self.ports, watched=self._watched)
+
+    @contextlib.contextmanager
+    def _watched(self, runner: Runner) -> Iterator[None]:
+        assert self.partitions.owned is not None
+        (queue, *_) = runner._queues
+        self.partitions.owned.on_asks = queue._asks.recorded.update
+        yield
+
+    def die(self) -> None:
+        """From here on it changes no file any more, and sends nothing: as after a SIGKILL."""
+        self.ownership.is_dead = True
+        for range_ in self.partitions._ranges:
+            if range_.journal is not None:
+                _silence(range_.journal._file)
+        self.marks._map.close()
+        self.marks._map = _Nowhere(2**16)  # type: ignore[assignment]
+
+
+class _Nowhere(bytearray):
+    """Takes marks as a mapped file does, and keeps them from every file."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _silence(file: Any) -> None:
+    """What is written there goes nowhere."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    os.dup2(descriptor, file.fileno())
+    os.close(descriptor)
+
+
+class _Lease(Limits):
+    """Nothing is sent by an owner that was lost, or has died."""
+
+    def __init__(self, ownership: DealtOwnership) -> None:
+        super().__init__()
+        self._ownership = ownership
+
+    def take(self, estimated_tokens: int) -> float | None:
+        self.wait_s = 1000.0
+        return super().take(estimated_tokens) if self._ownership.is_current() else None

@@ -344,7 +344,8 @@ class _OpenPartitions:
         found = {index: _Opened() for index in indexes}
         only = found[indexes[0]] if len(indexes) == 1 else None
         waiting_bytes = 0
-        for entry in recorded.entries(files):
+        included = list[recorded.Entry]()
+        for entry in recorded.entries(files, included=included if self._wanted else None):
             opened = found[manifest.partition_of(entry.record.ordinal)] if only is None else only
             opened.unadded.append(entry.record)
             waiting_bytes += entry.size
@@ -356,6 +357,8 @@ class _OpenPartitions:
                 waiting_bytes = 0
             if self._wanted:
                 self.settled |= recorded.attempts_in(files[entry.source], entry) & self._wanted
+        for entry in included:  # the outcome tells of its own worker's attempts alone
+            self.settled |= recorded.attempts_in(files[entry.source], entry) & self._wanted
         for each in found.values():
             each.add()
         self.found |= found

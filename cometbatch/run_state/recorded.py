@@ -124,11 +124,13 @@ def _takes(manifest: Manifest, counting: frozenset[int]) -> Callable[[int], bool
     return lambda ordinal: manifest.partition_of(ordinal) in counting
 
 
-def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> Iterator[Entry]:
+def entries(
+    files: Iterable[Source], targets: dict[int, int] | None = None, included: list[Entry] | None = None
+) -> Iterator[Entry]:
     """The records in these files as they count; asks that count come last.
 
-    `targets` takes the target of each call that has a line of its own without an outcome. Raises what a `JournalReader`
-    raises.
+    `targets` takes the target of each call that has a line of its own without an outcome, `included` the asks whose
+    call's outcome has their sums. Raises what a `JournalReader` raises.
     """
     done: set[int] = set()
     asks: dict[int, list[Entry]] = {}  # by call
@@ -151,9 +153,9 @@ def entries(files: Iterable[Source], targets: dict[int, int] | None = None) -> I
                 yield Entry(duplicate(record), number, offset, len(line), _settled(record), is_duplicate=True)
     for ordinal, some in asks.items():
         if ordinal not in done:
-            if len(some) > 1:  # workers follow each other in any order of their numbers
-                some.sort(key=_ask_of)
-            yield from some
+            yield from sorted(some, key=_ask_of)  # workers follow each other in any order of their numbers
+    if included is not None:
+        included += (ask for ordinal, some in asks.items() if ordinal in done for ask in some)
 
 
 def records_of(source: Source) -> Iterator[Record]:

@@ -6,8 +6,7 @@ counts for nothing. So whichever of several owners dies when, each outcome that 
 that may be billed is in the bill once.
 """
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from cometbatch.money.exact import EXACT
 from cometbatch.records import PossibleCharge, Record
-from cometbatch.results import codec
+from cometbatch.results import codec, parts, tallies
 from cometbatch.run_state import recorded
 from cometbatch.run_state.in_flight import Mark, read_marks
 from cometbatch.run_state.journal import LINE_EXTRA_BYTES, Journal
@@ -42,7 +41,7 @@ class Taken(Struct, frozen=True):
     """A range that is this owner's now. `progress`: what is recorded of it.
 
     `journal`: this owner's own, closed, where it goes on from others; `charges`: what it holds already, by partition.
-    `spent`: what each earlier owner had booked in the partitions without a part, marks at their most, US dollars.
+    `spent`: what each earlier owner had booked there, parts included, its marks at their most, in US dollars.
     """
 
     progress: RangeProgress
@@ -79,15 +78,8 @@ def take(run: Run, session: int, worker: int, claimed: Claimed) -> Taken:
         if manifest.partition_of(mark.ordinal) not in progress.committed
         and attempt_of(session, earlier, mark) not in progress.settled
     ]
-    spent = dict.fromkeys(claimed.earlier, NOTHING)
-    open_ones = [index for index in partitions_of(manifest, number) if index not in progress.committed]
-    if open_ones:
-        sources = recorded.sources(directory, manifest, open_ones, last, files, bounds=bounds)
-        for owner, amount in itertools.chain(
-            _booked(sources, session, claimed), ((each.owner, each.max_cost_usd) for each in charges)
-        ):
-            spent[owner] = EXACT.add(spent.get(owner, NOTHING), amount or NOTHING)
-    else:
+    spent = _spent(run, session, claimed, files, bounds=bounds, committed=progress.committed, charges=charges)
+    if len(progress.committed) == len(partitions_of(manifest, number)):
         return Taken(progress, spent=spent)
     by_partition: dict[int, list[PossibleCharge]] = {}
     for charge in charges:
@@ -132,13 +124,39 @@ def _marks(run: Run, session: int, claimed: Claimed, files: Iterable[JournalFile
     return found
 
 
-def _booked(sources: Iterable[recorded.Source], session: int, claimed: Claimed) -> Iterator[tuple[int, Decimal | None]]:
-    """What each record of the earlier owners adds, with whose it is; they follow each other as they had the range."""
+def _spent(
+    run: Run,
+    session: int,
+    claimed: Claimed,
+    files: Sequence[JournalFile],
+    *,
+    bounds: Mapping[str, int],
+    committed: Collection[int],
+    charges: Iterable[PossibleCharge],
+) -> dict[int, Decimal]:
+    """What each earlier owner had booked in the range. Where only a part tells it, all that is in the part."""
+    manifest, directory = run.manifest, run.directory
+    indexes = partitions_of(manifest, claimed.number)
+    sources = recorded.sources(directory, manifest, indexes, run.progress.last, files, bounds=bounds)
     places = {worker: place for place, worker in enumerate(claimed.earlier)}
-    spending = Spending()
+    spending, spent = Spending(), dict.fromkeys(claimed.earlier, NOTHING)
+    unseen = {(worker, index) for worker in claimed.earlier for index in committed}
+
+    def add(worker: int, amount: Decimal | None) -> None:
+        if worker in spent:
+            spent[worker] = EXACT.add(spent[worker], amount or NOTHING)
+
     for source in sorted(sources, key=lambda source: (source.session, places.get(source.worker, -1))):
         for record in recorded.records_of(source):
             amount = spending.added(record)
             if source.session == session:
-                is_others = isinstance(record, PossibleCharge) and record.owner
-                yield (record.owner if isinstance(record, PossibleCharge) and is_others else source.worker), amount
+                unseen.discard((source.worker, manifest.partition_of(record.ordinal)))
+                owner = record.owner if isinstance(record, PossibleCharge) else 0
+                add(owner or source.worker, amount)
+    for charge in charges:
+        add(charge.owner, charge.max_cost_usd)
+    for worker, index in unseen:
+        info = parts.read_info(directory.parts.path(index), manifest.run_id, index)
+        if info.owners and info.owners[-1] == owner_name(session, worker):
+            add(worker, tallies.spent(info.tally))
+    return spent

@@ -26,7 +26,7 @@ def test_owners_share_the_ranges_and_each_call_is_sent_once(
 
     async def both() -> OwnedRun:
         run = OwnedRun(disk)
-        await asyncio.gather(*(run.owner(worker, asked).work() for worker in (1, 2)))
+        await asyncio.gather(*(run.begin(worker, asked).work() for worker in (1, 2)))
         return run
 
     dealer = virtual_time.run(both()).dealer
