@@ -68,7 +68,7 @@ class FileChecks:
         directory, run_id = self._directory, self._manifest.run_id
         sizes, round_of = directory.parts.sizes(), directory.reopened().number_of
         for note in directory.owners.parts(run_id):
-            if sizes.get(note.index) != note.size or note.round != round_of(note.index):
+            if sizes.get(note.index, ("", -1))[1] != note.size or note.round != round_of(note.index):
                 continue  # it counts for nothing
             path = directory.parts.path(note.index)
             with contextlib.suppress(CheckpointError):  # told of with the part

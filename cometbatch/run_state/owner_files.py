@@ -7,6 +7,7 @@ Guards: charges are counted once, whenever the process dies: its file says, too,
 journals and marks counts any more. A line of a part is a copy of what its footer says, and counts only where it fits.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -108,10 +109,12 @@ class OwnerFiles:
         """
         found = ((name, COMMITTED.fullmatch(name)) for name in local.entries(self.committed))
         for _, _, name in sorted((int(match[1]), int(match[2]), name) for name, match in found if match):
-            for line in (local.content(self.committed / name, None) or b"").splitlines(keepends=True):
-                part = _part(line)
-                if part is not None and part.run_id == run_id:
-                    yield part
+            path = self.committed / name
+            with local.naming(path, "can't be read"), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                for line in file:
+                    part = _part(line)
+                    if part is not None and part.run_id == run_id:
+                        yield part
 
 
 def _encoded(part: CommittedPart) -> bytes:
