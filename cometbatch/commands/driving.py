@@ -157,6 +157,11 @@ class Driving:
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
+    @property
+    def have_all_left(self) -> bool:
+        """Whether every owner that ever was there has said that it ends in order."""
+        return all(each.has_left for each in self.told.now.owners)
+
     def ended(self) -> Ended:
         """How the session ended, once every owner has. A request to stop that came after the last call is none."""
         now = self.told.now

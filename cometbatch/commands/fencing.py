@@ -8,6 +8,7 @@ from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.session_start import in_thread
 from cometbatch.records import Tally
 from cometbatch.run_state.directory import RunDirectory
+from cometbatch.run_state.sharing import unshare
 
 
 async def fenced(home: RunDirectory, files: ThreadPoolExecutor, observers: Observers) -> None:
@@ -24,3 +25,4 @@ async def fenced(home: RunDirectory, files: ThreadPoolExecutor, observers: Obser
     telling.close()
     await asyncio.sleep(epoch.fence_s)
     await in_thread(files, home.epoch.forget)
+    await in_thread(files, unshare, home)

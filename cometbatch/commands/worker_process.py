@@ -17,10 +17,8 @@ from cometbatch.commands.owner_session import carry
 from cometbatch.engines import event_loop
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import LineClosedError
-from cometbatch.engines.local_workers import Handed, SocketLine, command_of, remove_folder, take_over
+from cometbatch.engines.local_workers import Handed, SocketLine, remove_folder, take_over
 
-COMMAND: Final = command_of("cometbatch.commands.worker_process")
-"""Runs a worker."""
 ORPHANED: Final = 3
 """The exit code of a worker whose driver has ended."""
 LAST_S: Final = 0.7  # seconds that a worker has to end in once its driver has ended; then it ends whatever it does
@@ -45,7 +43,7 @@ async def _work(handed: Handed) -> int:
     orphaned = asyncio.create_task(_orphaned(line))
     try:
         await asyncio.wait({working, orphaned}, return_when=asyncio.FIRST_COMPLETED)
-        if not orphaned.done():
+        if not line.closed.is_set():
             return _ended(working)
         _end_in_time()
         remove_folder(Path(handed.path))

@@ -7,7 +7,6 @@ last of them has ended. Whatever ends the session, it comes to the same errors, 
 import asyncio
 import functools
 import pickle
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from cometbatch.commands.queue_starts import queue_starts
 from cometbatch.commands.queue_stops import stop_of
 from cometbatch.commands.session_start import Work, in_thread
 from cometbatch.commands.session_watch import moment_of, show_waiting
+from cometbatch.commands.stopping import TERMINATED
 from cometbatch.commands.worker_engines import Engine, local_engine, ray_engine
 from cometbatch.commands.worker_errors import error_of
 from cometbatch.control.coordination.messages import fence_s
@@ -31,13 +31,14 @@ from cometbatch.engines.supervising import supervise
 from cometbatch.input.staging import is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
-from cometbatch.run_state.run import Run
 from cometbatch.run_state.sharing import grants_file, share, unshare
 from cometbatch.runner.ports import Ended, Stop
 from cometbatch.store import local
 
 LOCAL_ENGINE: Final = "workers"
-"""What the lock calls processes of this machine."""
+"""What the lock calls processes of this machine. They are gone for certain when the engine has ended."""
+RAY: Final = "ray"
+"""What the lock calls actors of a cluster. One on a node that is lost may still run."""
 
 
 async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
@@ -45,19 +46,42 @@ async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
 
     Raises what ended the work of an owner, as it is raised in one process.
     """
-    start, directory, workers = work.start, work.run.directory, owners.workers
+    start = work.start
     run, nonce = await in_thread(start.files, share, work.run)
     work = msgspec.structs.replace(work, run=run)
-    assignment = await in_thread(start.files, _assignment, work, workers, nonce)
-    name = owners.engine.name if owners.engine.name == "ray" else LOCAL_ENGINE
-    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(workers))
-    await in_thread(start.files, opening)
+    assignment = await in_thread(start.files, _assignment, work, owners.workers, nonce)
+    carrying = asyncio.create_task(_carried(work, owners, assignment))
+    is_cancelled = False
+    while not carrying.done():
+        try:
+            await asyncio.wait([carrying])
+        except asyncio.CancelledError:
+            is_cancelled = True
+            start.stopping.ask(TERMINATED)
+    stop = stop_of(carrying.result(), run.manifest)
+    if is_cancelled:
+        raise asyncio.CancelledError
+    return stop
+
+
+async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
+    """From before the first owner starts until the last of them has ended: nobody cancels this."""
+    files, directory, driving = work.start.files, work.run.directory, None
+    name = RAY if owners.engine.name == "ray" else LOCAL_ENGINE
+    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(owners.workers))
+    await in_thread(files, opening)
     try:
         async with _engine(work, owners, assignment) as engine:
-            ended = await _driven(work, engine, engine.workers)
+            further: dict[str, int] = {"workers": engine.workers, "slots": work.slots}
+            driving = Driving(engine.line, work.shown, work.start.options.observers, work.run.manifest, **further)
+            await _driven(work, engine, driving)
     finally:
-        await in_thread(start.files, _end_in_order, run)
-    return stop_of(ended, run.manifest)
+        if name == LOCAL_ENGINE or driving is None or driving.have_all_left:
+            await in_thread(files, directory.epoch.close)
+        await in_thread(files, unshare, directory)
+    if errors := driving.told.now.errors:
+        raise error_of(*errors[0])
+    return driving.ended()
 
 
 def _engine(work: Work, owners: Owners, assignment: Assignment) -> AbstractAsyncContextManager[Engine]:
@@ -141,51 +165,25 @@ def _secret_names(work: Work) -> frozenset[str]:
     return frozenset({target.key_env, *variables_in(target.headers.values())})
 
 
-def _end_in_order(run: Run) -> None:
-    """Say that no owner is left, and tidy up what was for them."""
-    run.directory.epoch.close()
-    unshare(run.directory)
-
-
 # -- while they work ---------------------------------------------------------------------------------------------------
 
 
-async def _driven(work: Work, engine: Engine, workers: int) -> Ended:
-    """Drive owners until all have ended. Raises what ended the work of one of them."""
-    start, observers = work.start, work.start.options.observers
-    driving = Driving(engine.line, work.shown, observers, work.run.manifest, workers=workers, slots=work.slots)
-    cap = work.run.manifest.token_cap
+async def _driven(work: Work, engine: Engine, driving: Driving) -> None:
+    """Drive owners until all have ended."""
+    observers, cap = work.start.options.observers, work.run.manifest.token_cap
     showing = asyncio.create_task(show_waiting(driving, work.shown, cap, observers, slowest_sync_s=lambda: 0.0))
     try:
-        with start.stopping.of_loop(driving) as cancelled:
-            is_cancelled = await _until_over(_supervised(driving, engine, workers), cancelled)
+        with work.start.stopping.of_loop(driving):
+            await _supervised(driving, engine)
     finally:
         showing.cancel()
         observers.looked(moment_of(driving, observers))
-    if errors := driving.told.now.errors:
-        raise error_of(*errors[0])
-    if is_cancelled:
-        raise asyncio.CancelledError
-    return driving.ended()
 
 
-async def _until_over(work: Awaitable[None], cancelled: Callable[[], object]) -> bool:
-    """Wait until this is over, whoever cancels meanwhile; returns whether anybody did. Raises what it raises."""
-    task, is_cancelled = asyncio.ensure_future(work), False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            is_cancelled = True
-            cancelled()
-    task.result()
-    return is_cancelled
-
-
-async def _supervised(driving: Driving, engine: Engine, workers: int) -> None:
+async def _supervised(driving: Driving, engine: Engine) -> None:
     """Keep owners alive and the coordinator driven until all owners have ended."""
     tasks = {
-        asyncio.create_task(supervise(engine.launcher, workers, driving)),
+        asyncio.create_task(supervise(engine.launcher, engine.workers, driving)),
         asyncio.create_task(driving.drive_forever()),
     }
     try:

@@ -43,8 +43,11 @@ class FirstAnswers(Generic[T]):
 
     @property
     def room(self) -> int:
-        """How many calls may be in flight. After `ENOUGH` answers it is one, which decides."""
-        return max(1, int((ENOUGH - self._count) * self.share))
+        """How many calls may be in flight. After `ENOUGH` answers it is one, which decides.
+
+        Beside other owners, each has its share of all calls that may be sent until then.
+        """
+        return max(1, int((ENOUGH - self._earlier) * self.share) - self.own)
 
     @property
     def _count(self) -> int:

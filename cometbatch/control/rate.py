@@ -127,11 +127,13 @@ before the outage before it: a single one may be chance."""
 class AdaptiveRate:
     """The most requests per second that may be sent: `per_s`, infinite until something is refused.
 
-    `now` is in seconds on one clock that never goes back.
+    `now` is in seconds on one clock that never goes back. `is_told_late`: refusals are told some time after they came,
+    several at a time, as where several processes send.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_told_late: bool = False) -> None:
         self.per_s = math.inf
+        self._is_told_late = is_told_late
         self._sends = _Sends()
         self._background = BackgroundErrors()
         self._best = 0.0
@@ -189,8 +191,9 @@ class AdaptiveRate:
         passed = self._sends.passed_per_s()
         if was_forgiving:  # the rate has grown quickly, and is far above what passes
             return min(self.per_s, MARGIN * passed)
-        # Requests that passed while the rate was still being found show how large a burst may be, not the rate.
-        is_known = self._sends.seconds > self._first_refusal_s + SPAN_S
+        # Requests that passed while the rate was still being found show how large a burst may be, not the rate. But
+        # refusals that are told late would cut it again and again for what was sent before the first cut was known.
+        is_known = self._is_told_late or self._sends.seconds > self._first_refusal_s + SPAN_S
         share = FAR_ABOVE_CUT if passed < FAR_ABOVE * self.per_s else CUT
         return max(share * self.per_s, min(self.per_s, MARGIN * passed if is_known else 0.0))
 

@@ -96,7 +96,8 @@ class Asking:
     async def unless_over(self, wait_s: float) -> None:
         """Wait this long, or until the owner may not go on."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._over.wait()
 
     async def _answer(self, request: Request) -> Reply:
         """The answer, unless the owner ends meanwhile: nothing may wait for a line that never answers then."""

@@ -28,9 +28,13 @@ class DriverLine(Protocol):
 
 
 class Launched(Protocol):
-    """An owner's process, as the engine that started it knows it."""
+    """An owner's process, as the engine that started it knows it.
+
+    `was_killed`: once it has ended, whether something beside it ended it, so that another one may go on.
+    """
 
     owner: int
+    was_killed: bool
 
     async def ended(self) -> str:
         """Wait until the process is known to be gone; how it ended, in a few words: a hint, and never proof."""

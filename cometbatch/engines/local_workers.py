@@ -166,6 +166,7 @@ class LocalWorker:
 
     def __init__(self, owner: int, child: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         self.owner = owner
+        self.was_killed = False
         self.complaint = ""
         self._child, self._errors = child, errors
         self._is_ended = asyncio.get_running_loop().create_task(self._wait())
@@ -190,6 +191,7 @@ class LocalWorker:
             with contextlib.suppress(OSError):  # what it was handed may not have been read
                 self._child.stdin.close()
         code = self._child.returncode
+        self.was_killed = code < 0
         said = [f"exit code {code}" if code >= 0 else f"killed by signal {-code}", self.complaint, self._last_words()]
         return "; ".join(filter(None, said))
 

@@ -119,7 +119,8 @@ class Owner:
         await self._asking.unless_over(min(wait_s, SOONER_S))
         if wait_s > SOONER_S:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), wait_s - SOONER_S)
+                async with asyncio.timeout(wait_s - SOONER_S):
+                    await self._soon.wait()
 
     def _take(self, lease: Lease, asked_at: float) -> None:
         if not self.limits.grant(lease, asked_at):

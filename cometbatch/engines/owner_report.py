@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from cometbatch.control.coordination.messages import QueueReport, Report
 from cometbatch.control.granted_account import GrantedAccount
+from cometbatch.errors import logged
 from cometbatch.records import Outcome, Partition, Tally
 from cometbatch.results import tallies
 from cometbatch.results.codec import encode_record
@@ -87,8 +88,8 @@ class Reporting:
         self._committed.append(partition.index)
 
     def say(self, words: str) -> None:
-        """A person should read this."""
-        self._words.append(words)
+        """A person should read this; what it quotes of the service stays here."""
+        self._words.append(logged(words))
 
     # -- reports -----------------------------------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class Reporting:
             pushbacks=self._pushbacks,
             tokens_debt=tokens_debt,
             words=self._once.words,
-            waiting_for="" if runner is None else runner.told.waiting_for(),
+            waiting_for="" if runner is None else logged(runner.told.waiting_for()),
             largest_output_tokens=0 if runner is None else runner.told.largest_output_tokens,
             committed=self._once.committed,
         )

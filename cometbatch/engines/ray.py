@@ -136,7 +136,8 @@ class RayDriverLine:
 async def _answer(call: Any, limit_s: float) -> bytes:
     errors = loaded_ray().exceptions
     try:
-        content: bytes = await asyncio.wait_for(asyncio.wrap_future(call.future()), limit_s)
+        async with asyncio.timeout(limit_s):
+            content: bytes = await asyncio.wrap_future(call.future())
     except errors.ActorDiedError as error:
         raise LineClosedError("the coordinator's process has ended, and no other takes its place") from error
     except (errors.RayError, TimeoutError) as error:
@@ -154,6 +155,7 @@ class _Owner:
 
     def __init__(self, owner: int, actor: Any, carrying: Any) -> None:
         self.owner = owner
+        self.was_killed = False
         self._actor = actor
         self._carrying = carrying
 
@@ -162,6 +164,7 @@ class _Owner:
         try:
             error = await asyncio.wrap_future(self._carrying.future())
         except loaded_ray().exceptions.RayError as lost:
+            self.was_killed = True
             return f"its process is gone ({type(lost).__name__})"
         return f"it ended with {error}" if error else "it ended"
 
@@ -169,6 +172,15 @@ class _Owner:
         """End its process, if Ray can still reach it."""
         with contextlib.suppress(Exception):
             loaded_ray().kill(self._actor)
+
+    def has_ended(self) -> bool:
+        """Whether its process itself has said that its work is over."""
+        ray = loaded_ray()
+        done, _ = ray.wait([self._carrying], timeout=0)
+        try:
+            return bool(done) and ray.get(done[0]) is not None
+        except ray.exceptions.RayError:
+            return False
 
 
 class RayJob(Struct, frozen=True):
@@ -194,7 +206,7 @@ class RayLauncher:
         self._job = job
         self._cluster = cluster
         self._actors: list[Any] = []
-        self._placed = 0
+        self._owners: list[_Owner] = []
         ray = loaded_ray()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -237,10 +249,10 @@ class RayLauncher:
         actor = made.remote(self._coordinator, self._job.carry)
         self._actors.append(actor)
         self._check(await self._hello(owner, actor))
-        self._placed += 1
         content = self._job.assigned(owner)
         chunks = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
-        return _Owner(owner, actor, actor.carry.remote(*chunks))
+        self._owners.append(_Owner(owner, actor, actor.carry.remote(*chunks)))
+        return self._owners[-1]
 
     async def _hello(self, owner: int, actor: Any) -> dict[str, str]:
         answer = asyncio.wrap_future(actor.hello.remote().future())
@@ -249,7 +261,7 @@ class RayLauncher:
         if not done:
             self._job.tell(f"worker {owner} has no place on the Ray cluster yet: its CPUs are all in use")
         while not done:
-            if not self._placed and time.monotonic() - started > NO_PLACE_S:
+            if not self._owners and time.monotonic() - started > NO_PLACE_S:
                 raise CometbatchError(f"No worker could be started on the Ray cluster within {NO_PLACE_S:.0f} s.")
             done, _ = await asyncio.wait([answer], timeout=1)
         try:
@@ -269,10 +281,13 @@ class RayLauncher:
             self._job.tell(f"a worker has other versions than this process: {theirs}, not {ours}")
 
     async def aclose(self) -> None:
-        """End all actors, and the cluster where it is our own."""
+        """End all actors, and the cluster where it is our own; outwait the leases of those out of reach."""
+        is_over = all(each.has_ended() for each in self._owners)
         for actor in (*self._actors, self._coordinator):
             with contextlib.suppress(Exception):
                 loaded_ray().kill(actor)
+        if not is_over:
+            await asyncio.sleep(messages.MARGIN * messages.lease_s(self._job.settings.owners))
         self._cluster.close()
 
 

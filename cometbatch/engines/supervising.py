@@ -6,6 +6,7 @@ that end before they have done anything end the run; they are not started for ev
 
 import asyncio
 import math
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from cometbatch.control.coordination.messages import Driven, OwnerState
@@ -56,6 +57,7 @@ class _Supervisor:
         self._recorded = 0  # calls, when a process ended last
         self._stillborn = self._fruitless = 0  # processes in a row
         self._kill_at = math.inf
+        self._replaced: set[int] = set()  # owners that were lost, whose processes had not ended then
 
     async def run(self) -> None:
         """Start processes, and others in place of those that end, as `supervise` has it."""
@@ -63,15 +65,16 @@ class _Supervisor:
             if self._now() >= self._launch_at:
                 self._launch()
             over = await self._ended()
-            for owner in over:
-                self._driving.gone(owner)
+            for launched in over:
+                self._driving.gone(launched.owner)
             driven = await self._driving.drive()
             if _should_end(driven):
                 self._end_in_time(driven)
                 continue
             states = {each.owner: each for each in driven.owners}
-            for owner, words in over.items():
-                self._note_end(states.get(owner), driven.recorded.calls, words)
+            for launched, words in over.items():
+                self._note_end(launched, states.get(launched.owner), driven.recorded.calls, words)
+            self._replace_lost(states)
 
     async def aclose(self) -> None:
         """Start and wait for nobody any more."""
@@ -88,8 +91,8 @@ class _Supervisor:
             self._launching.add(asyncio.create_task(self._launcher.launch(self._newest)))
         self._missing = 0
 
-    async def _ended(self) -> dict[int, str]:
-        """The owners whose processes have ended, and how; after a moment, those of nobody."""
+    async def _ended(self) -> dict[Launched, str]:
+        """The processes that have ended, and how; after a moment, none."""
         timeout = min(DRIVE_S, max(0.0, self._launch_at - self._now())) if self._missing else DRIVE_S
         some = {*self._launching, *self._alive}
         if not some:
@@ -100,19 +103,20 @@ class _Supervisor:
             self._launching.discard(task)
             launched = task.result()
             self._alive[asyncio.create_task(launched.ended())] = launched
-        return {self._alive.pop(task).owner: task.result() for task in list(self._alive) if task.done()}
+        return {self._alive.pop(task): task.result() for task in list(self._alive) if task.done()}
 
-    def _note_end(self, state: OwnerState | None, recorded: int, words: str) -> None:
+    def _note_end(self, ended: Launched, state: OwnerState | None, recorded: int, words: str) -> None:
         """An owner's process has ended: another one is needed, unless it had left in order.
 
         Raises `CometbatchError` where processes end so again and again.
         """
-        if state is not None and state.has_left and not state.is_lost:
+        if ended.owner in self._replaced or (state is not None and state.has_left and not state.is_lost):
             return
         if recorded > self._recorded:
             self._recorded, self._stillborn, self._fruitless = recorded, 0, 0
         self._fruitless += 1
-        self._stillborn = self._stillborn + 1 if state is None else 0
+        if not ended.was_killed:  # which says nothing of the next one
+            self._stillborn = self._stillborn + 1 if state is None else 0
         if self._stillborn >= MAX_STILLBORN:
             raise CometbatchError(
                 f"{self._stillborn} workers in a row ended before they had begun; the last one: {words}"
@@ -125,6 +129,14 @@ class _Supervisor:
         pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (self._fruitless - 2)) if self._fruitless > 1 else 0.0
         self._launch_at = self._now() + pause_s
 
+    def _replace_lost(self, states: Mapping[int, OwnerState]) -> None:
+        """Others go on at once for owners that may do nothing more, whether their processes notice it or not."""
+        for launched in self._alive.values():
+            state = states.get(launched.owner)
+            if state is not None and state.is_lost and launched.owner not in self._replaced:
+                self._replaced.add(launched.owner)
+                self._missing += 1
+
     def _end_in_time(self, driven: Driven) -> None:
         """Start nothing more; kill what has not ended some seconds after it should have."""
         self._missing = 0
@@ -134,8 +146,8 @@ class _Supervisor:
         is_now = any(each.is_now and each.queue is None for each in driven.stops)
         if is_now or driven.is_over:
             self._kill_at = min(self._kill_at, self._now() + (END_NOW_S if is_now else END_S))
-        if self._now() >= self._kill_at:
-            for launched in self._alive.values():
+        for launched in self._alive.values():
+            if launched.owner in self._replaced or self._now() >= self._kill_at:
                 launched.kill()
 
 

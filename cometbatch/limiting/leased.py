@@ -137,7 +137,7 @@ class LeasedLimits:
             return wait_s
         tokens.level += half
         self._debt -= half
-        return max(MIN_POLL_S, SLICE_POLLS * POLL_SHARE * tokens.burst / tokens.per_s)
+        return max(MIN_POLL_S, SLICE_POLLS * POLL_SHARE * tokens.burst / tokens.per_s) if tokens.per_s > 0 else math.inf
 
 
 class _Bucket:

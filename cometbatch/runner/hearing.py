@@ -101,7 +101,7 @@ class _QueueHearing:
         waits_for_ranges = is_idle and not sender.is_exhausted
         return QueueReport(
             queue.number,
-            sent=seen.sent_count,
+            sent=sender.sent_count,
             bound=seen.bound,
             refused=seen.refusals,
             sending_per_s=seen.sending_per_s,
@@ -116,13 +116,19 @@ class _QueueHearing:
         )
 
     def _told_pause(self, told: QueueTold, now: float) -> None:
-        """A new pause begins; one that is over ends here, too. What this owner was asked itself stays."""
+        """A new pause begins, in which another owner alone probes; one that is over ends here, too."""
         sender = self.queue.sender
         if told.pause > self._pause and told.pause_s > 0:
+            is_others_alone = sender.paused_until == self._paused_until
             self._paused_until = now + told.pause_s
-            sender.paused_until = max(sender.paused_until, self._paused_until)
-        elif told.pause >= self._pause and told.pause_s <= 0 and sender.paused_until == self._paused_until:
-            sender.paused_until = min(sender.paused_until, now)
+            sender.paused_until = (
+                self._paused_until if is_others_alone else max(sender.paused_until, self._paused_until)
+            )
+        elif told.pause >= self._pause and told.pause_s <= 0 and self._paused_until > now:
+            if sender.paused_until == self._paused_until:
+                sender.paused_until = now
+            sender.pause.answered(now)
+            self._paused_until = now
         self._pause = max(self._pause, told.pause)
 
     def _others_answered(self, answers: int, now: float) -> None:

@@ -45,6 +45,7 @@ class Sender:
         self.pause = SharedPause(policy.max_wait_s)
         self.paused_until = -math.inf  # on the loop's clock; nobody sends before, not even to probe
         self.in_flight: set[Slot] = set()
+        self.sent_count = 0
         self.is_closed = False
         self.blocked_by: BlockedBy = ""
         self.kept = 0
@@ -141,6 +142,7 @@ class Sender:
         self._books.begin(slot)
         slot.sending = self._send_request(call.request.http, slot.arrive)
         self.in_flight.add(slot)
+        self.sent_count += 1
         return True
 
     def close(self) -> None:

@@ -39,10 +39,12 @@ class World:
         self.now = 0.0
         self.random = random.Random(seed)
         self.loss, self.delay_s = loss, delay_s
-        self.coordinator = Coordinator(settings, range(ranges), tallies.add)
+        self.settings, self.ranges = settings, range(ranges)
+        self.coordinator = Coordinator(settings, self.ranges, tallies.add)
+        self.lines: list[bytes] = []  # what it has written down
         self.owners: list[Owner] = []
         self.watched: list[Callable[[], None]] = []  # called after each event
-        self.frozen_until = 0.0
+        self.frozen_until = self.dead_until = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.coordinator.drive(Drive(), 0.0)
@@ -69,7 +71,10 @@ class World:
             if self.now < self.frozen_until:
                 self.later(self.frozen_until - self.now, arrive)
                 return
+            if self.now < self.dead_until:
+                return
             content = encode(self.coordinator.handle(decode_request(encode(request)), self.now))
+            self.lines.extend(self.coordinator.unwritten())
             if self.random.random() >= self.loss:
                 self.later(self._delay_s(), lambda: answered(decode_reply(content)))
 
@@ -80,12 +85,19 @@ class World:
         """The coordinator stands still."""
         self.frozen_until = self.now + seconds
 
+    def restart(self, seconds: float) -> None:
+        """The coordinator is killed, and another takes its place after so many seconds."""
+        if self.now >= self.dead_until:
+            self.dead_until = self.now + seconds
+            self.coordinator = Coordinator(self.settings, self.ranges, tallies.add, lines=self.lines)
+
     def _delay_s(self) -> float:
         return self.random.uniform(0.2, 1.8) * self.delay_s
 
     def _tick(self) -> None:
-        if self.now >= self.frozen_until:
+        if self.now >= max(self.frozen_until, self.dead_until):
             self.coordinator.drive(Drive(), self.now)
+            self.lines.extend(self.coordinator.unwritten())
         self.later(TICK_S, self._tick)
 
 

@@ -40,6 +40,7 @@ class Scene:
         self, setting: Settings, ranges: Sequence[int] = range(100), lines: Iterable[bytes] | None = None
     ) -> None:
         self.now = 1000.0
+        self.setting, self.ranges = setting, ranges
         self.coordinator = Coordinator(setting, ranges, tallies.add, lines=lines)
         self.is_driven = True
         self.lines: list[bytes] = []
@@ -49,7 +50,9 @@ class Scene:
 
     def drive(self, **said: object) -> Driven:
         """The driver's word."""
-        return self.coordinator.drive(Drive(**said), self.now)  # type: ignore[arg-type] # the test names fields
+        driven = self.coordinator.drive(Drive(**said), self.now)  # type: ignore[arg-type] # the test names fields
+        self.lines.extend(self.coordinator.unwritten())
+        return driven
 
     def wait(self, seconds: float) -> None:
         """Let time pass, with the coordinator awake."""

@@ -43,7 +43,7 @@ def test_owners_that_always_have_rows_use_the_whole_limit(count: int) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_shares_never_pass_the_limit_whatever_happens(seed: int) -> None:
-    """Messages are late or lost, rows come and go, owners die, begin and are replaced, the coordinator stands still."""
+    """Messages are late or lost, rows and owners come and go, the coordinator stands still or dies."""
     world = World(LIMIT, seed, loss=0.1, delay_s=(0.002, 0.1, 0.4)[seed % 3])
     chance = world.random
     numbers = itertools.count(1)
@@ -62,6 +62,8 @@ def test_shares_never_pass_the_limit_whatever_happens(seed: int) -> None:
             chance.choice(owners).kill()
         elif what < 0.55:
             world.freeze(chance.uniform(0, 3))
+        elif what < 0.6:
+            world.restart(chance.uniform(0, 2))
         else:
             chance.choice(owners).waiting = rows()
         world.later(chance.uniform(0, 1), happen)

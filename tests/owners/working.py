@@ -1,6 +1,7 @@
 """Owners of a run on a disk, each with a service and a line to one coordinator; on virtual time."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ class SharedRun:
         slots: int = 4,
         concurrency: int | None = None,
         tells_outcomes: bool = False,
-        starts: tuple[QueueStart, ...] | None = None,
+        starts: Callable[[], Sequence[QueueStart]] | None = None,
         **policy: Any,
     ) -> Ended:
         """One owner, to its end."""
@@ -64,7 +65,7 @@ class SharedRun:
             observer=Watcher(),
             now=lambda: NOW,
             jitter=lambda: HALF,
-            queues=[QueueStart() for _ in disk.queues] if starts is None else starts,
+            queues=[QueueStart() for _ in disk.queues] if starts is None else starts(),
         )
         return await run_owner(
             worker,

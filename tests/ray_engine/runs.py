@@ -74,6 +74,10 @@ class RayRun:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
 
+    def summary(self, out: str) -> dict[str, Any]:
+        """What a command has written to its stdout: nothing but its summary."""
+        return dict(json.loads(out))
+
     def check_result(self) -> None:
         """Each row is there once, in order, with its own answer."""
         found = self.bench.result().to_pylist()
@@ -116,6 +120,21 @@ def others(command: Command | None = None, named: str = "") -> list[int]:
             ):
                 found.append(pid)
     return found
+
+
+def ports_of(pid: int) -> set[int]:
+    """The ports of this machine from which a process has connected."""
+    inodes = {link.readlink().name for link in _links(pid)}
+    found = set()
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        if f"socket:[{words[9]}]" in inodes:
+            found.add(int(words[1].partition(":")[2], 16))
+    return found
+
+
+def _links(pid: int) -> list[Path]:
+    return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
 
 
 def title_of(pid: int) -> str:

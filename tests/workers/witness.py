@@ -46,7 +46,9 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._child.stdin is not None
+        assert self._child.stdout is not None
         self._child.stdin.close()
+        self._child.stdout.close()
         self._child.wait(10)
 
     def ledger(self) -> "Ledger":

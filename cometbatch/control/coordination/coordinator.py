@@ -89,7 +89,7 @@ class Coordinator:
 
     def handle(self, request: Request, now: float) -> Reply:
         """Answer an owner."""
-        self._presence.look(now)
+        self._look(now)
         owner = self._owners[request.owner] if request.owner in self._owners else self._roster.join(request.owner, now)
         owner.heard_at = now
         match request:
@@ -110,24 +110,25 @@ class Coordinator:
 
     def drive(self, word: Drive, now: float) -> Driven:
         """Answer the driver."""
-        self._presence.look(now)
+        self._look(now)
         self._presence.driver_spoke(now)
         self._owners.known_gone(word.gone)
         for order in word.stops:
             self._roster.stop(order)
         self.tick(now)
         driven = self._owners.drive(word, now, lambda owner: len(self._claims.held(owner)))
+        is_over = self._claims.is_over and not any(self._owners.here())
         return msgspec.structs.replace(
             driven,
             spent_usd=None if self._grants is None else self._grants.spent,
             per_s=self._hearing.per_s(),
-            stops=self._hearing.stops.orders,
-            is_over=self._claims.is_over and not any(self._owners.here()),
+            stops=self._hearing.stops.at_end if is_over else self._hearing.stops.orders,
+            is_over=is_over,
         )
 
     def tick(self, now: float) -> None:
         """Notice what time alone changes. Called ten times a second: a longer gap is taken for a pause of ours."""
-        self._presence.look(now)
+        self._look(now)
         living = self._roster.living(now)
         if self._presence.may_judge(now, lease_s(len(living))):
             for owner in list(self._owners.here()):
@@ -150,6 +151,10 @@ class Coordinator:
         """Lines to be written down, in order, before what was answered last is sent; each is returned once."""
         lines, self._roster.lines = self._roster.lines, []
         return lines
+
+    def _look(self, now: float) -> None:
+        if self._presence.look(now):
+            self._rates.expect_all(now)
 
     def _renew(self, owner: Owner, request: Renew, now: float) -> Lease:
         if not owner.is_gone:
@@ -218,7 +223,10 @@ class Coordinator:
         self._take_over(now)
         assigned = self._claims.claim(owner.number, request.after)
         if assigned is None:
-            return Claimed(ask_again_s=IDLE_S)
+            if owner.idle_from is None:
+                owner.idle_from = owner.renewed
+            return Claimed(is_over=self._owners.are_at_rest, ask_again_s=IDLE_S)
+        owner.idle_from = None
         self._roster.write(written.Given(owner.number, assigned.range))
         return Claimed((assigned,))
 
@@ -240,9 +248,10 @@ class Coordinator:
             return False
         match request:
             case Commit():
-                if self._claims.holder(request.range) not in (None, owner.number):
+                holder = self._claims.holder(request.range)
+                if holder not in (None, owner.number):
                     return False
-                if self._grants is not None:
+                if self._grants is not None and holder is not None:  # else it was closed by now, and counts already
                     self._grants.commit(owner.number, request.range, request.index, request.spent_usd)
                     self._roster.write(written.Announced(owner.number, request.range, request.index, request.spent_usd))
             case Found():
@@ -252,7 +261,7 @@ class Coordinator:
             case Pushback():
                 self._hearing.pushback(request, now)
             case Resume():
-                self._hearing.resume(request.queue, now)
+                self._hearing.resume(request, now)
             case Stopping():
                 self._roster.stop(request.order)
         return True

@@ -1,7 +1,7 @@
 """What all owners together have heard of the service, and what everybody is told of it. Pure, told the time."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,7 @@ from cometbatch.control.coordination.messages import (
     QueueReport,
     QueueTold,
     Report,
+    Resume,
     StopOrder,
 )
 from cometbatch.control.coordination.pace import Pace
@@ -57,16 +58,22 @@ class Heard:
             cut=sum(each.cut for each in others),
             is_json=any(each.is_json for each in others),
             held=dict(held),
-            pause_s=max(0.0, self._pause.until - now),
+            pause_s=0.0 if owner == self._pause.prober else max(0.0, self._pause.until - now),
             pause=self._pause.number,
         )
 
-    def pause(self, owner: int, until: float, *, is_everyones: bool) -> None:
-        """The service asks to wait; its last word counts."""
-        self._pause = _Pause(self._pause.number + 1, until, owner if is_everyones else None)
+    def pause(self, owner: int, wait_s: float, now: float, *, is_everyones: bool) -> None:
+        """The service asks to wait. Of everyone's pause, its last word to the owner who began it counts."""
+        prober = self._pause.prober if self._pause.until > now else None
+        if prober is None and is_everyones:
+            prober = owner
+        until = now + wait_s if owner == prober else max(now + wait_s, self._pause.until)
+        self._pause = _Pause(self._pause.number + 1, until, prober)
 
-    def resume(self, now: float) -> bool:
-        """It answers again; returns whether there was a pause."""
+    def resume(self, owner: int, now: float) -> bool:
+        """It answers again, as the owner says who probes, or anybody where none does; returns whether it was silent."""
+        if self._pause.prober not in {None, owner}:
+            return False
         was_on = self._pause.until > now
         self._pause.until, self._pause.prober = now, None
         return was_on
@@ -81,7 +88,7 @@ class Heard:
             cut=gone.cut + report.cut,
             is_json=gone.is_json or report.is_json,
         )
-        return self._pause.prober == owner and self.resume(now)
+        return self._pause.prober == owner and self.resume(owner, now)
 
 
 class Stops:
@@ -89,6 +96,7 @@ class Stops:
 
     def __init__(self) -> None:
         self._orders: dict[int | None, StopOrder] = {}
+        self._left: dict[int | None, StopOrder] = {}
 
     @property
     def orders(self) -> tuple[StopOrder, ...]:
@@ -96,9 +104,20 @@ class Stops:
         return tuple(self._orders.values())
 
     @property
+    def at_end(self) -> tuple[StopOrder, ...]:
+        """All that were given, and why calls have no outcome although nobody was ordered to stop."""
+        left = {} if self.is_stopped else self._left
+        return tuple((left | self._orders).values())
+
+    @property
     def is_stopped(self) -> bool:
         """Whether the whole run stops."""
         return None in self._orders
+
+    def note_left(self, orders: Iterable[StopOrder]) -> None:
+        """An owner has ended, and these are the reasons why calls of its ranges have no outcome."""
+        for order in orders:
+            self._left.setdefault(order.queue, order)
 
     def add(self, order: StopOrder) -> bool:
         """Note an order; returns whether it says anything new.
@@ -121,6 +140,11 @@ class Hearing:
         self.stops = Stops()
         self.news = 1
         """Number of the newest news."""
+
+    def join(self, owner: int, now: float) -> None:
+        """An owner begins."""
+        for pace in self._paces:
+            pace.join(owner, now)
 
     def hear(self, owner: int, report: Report, now: float) -> None:
         """An owner's word, later than its last one."""
@@ -148,12 +172,12 @@ class Hearing:
 
     def pushback(self, word: Pushback, now: float) -> None:
         """The service asks to wait."""
-        self._heard[word.queue].pause(word.owner, now + word.wait_s, is_everyones=word.is_everyones)
+        self._heard[word.queue].pause(word.owner, word.wait_s, now, is_everyones=word.is_everyones)
         self.news += 1
 
-    def resume(self, queue: int, now: float) -> None:
+    def resume(self, word: Resume, now: float) -> None:
         """It answers again."""
-        if self._heard[queue].resume(now):
+        if self._heard[word.queue].resume(word.owner, now):
             self.news += 1
 
     def stop(self, order: StopOrder) -> bool:

@@ -350,7 +350,14 @@ class Driven(Struct, frozen=True, array_like=True):
     """The most of any owner that is there, as in `Report`."""
 
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
+def _plain(value: object) -> str:
+    """Words that quote something travel as words."""
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} can't travel")
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
 _REQUEST: Final = msgspec.msgpack.Decoder(Request)
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 

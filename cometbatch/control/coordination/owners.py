@@ -13,12 +13,16 @@ MAX_WORDS: Final = 1000
 
 
 class Owner(Struct):
-    """One owner. `renewed`: number of its newest renewal; `heard_at`: when it said anything last."""
+    """One owner. `renewed`: number of its newest renewal; `heard_at`: when it said anything last.
+
+    `idle_from`: the number of its newest renewal when a claim got nothing, as all those since then.
+    """
 
     number: int
     heard_at: float
     renewed: int = 0
     report: Report = Report()
+    idle_from: int | None = None
     is_lost: bool = False
     has_left: bool = False
     is_known_gone: bool = False  # its process has ended, by the driver's word
@@ -27,6 +31,13 @@ class Owner(Struct):
     def is_gone(self) -> bool:
         """Whether it may never send again."""
         return self.is_lost or self.has_left
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it has nothing to send, by a word that it said since it found no range."""
+        if self.idle_from is None or self.renewed <= self.idle_from:
+            return False
+        return not any(each.in_flight or each.waiting for each in self.report.queues)
 
 
 class Owners:
@@ -51,6 +62,11 @@ class Owners:
     def here(self) -> Iterator[Owner]:
         """Those that are not gone."""
         return (each for each in self._owners.values() if not each.is_gone)
+
+    @property
+    def are_at_rest(self) -> bool:
+        """Whether none of those that are here has anything to send: what they still hold needs no further range."""
+        return all(each.is_at_rest for each in self.here())
 
     def join(self, number: int, now: float) -> Owner:
         """An owner begins."""

@@ -20,13 +20,15 @@ class Presence:
         self._awake_since = math.inf
         self._driver_at = -math.inf
 
-    def look(self, now: float) -> None:
-        """The coordinator does something."""
-        if self._quiet_until == math.inf:
+    def look(self, now: float) -> bool:
+        """The coordinator does something; returns whether it is the first time."""
+        is_first = self._quiet_until == math.inf
+        if is_first:
             self._quiet_until = self._awake_since = now + self._quiet_s
         elif now - self._seen_at > PAUSE_S:
             self._awake_since = max(self._awake_since, now)
         self._seen_at = now
+        return is_first
 
     def driver_spoke(self, now: float) -> None:
         """The driver is there. While it was not, nobody could renew anything."""

@@ -60,6 +60,10 @@ class Rates:
         self._in_flight: dict[int, int] = {}
         self._all_until = -math.inf  # until when as many owners as there are meant to be are expected
 
+    def join(self, owner: int, now: float) -> None:
+        """An owner begins."""
+        self._demands[owner] = Demand(now)
+
     def expect_all(self, now: float) -> None:
         """Owners begin, or one was lost and another will come in its place."""
         self._all_until = now + JOIN_S
@@ -68,7 +72,8 @@ class Rates:
         """An owner's word, later than its last one."""
         self._waiting[owner] = sum(each.waiting for each in report.queues)
         self._in_flight[owner] = sum(each.in_flight for each in report.queues)
-        self._demands.setdefault(owner, Demand()).heard(total_sent(report), self._waiting[owner], now)
+        sent = total_sent(report)
+        self._demands.setdefault(owner, Demand(now, sent)).heard(sent, self._waiting[owner], now)
 
     def confirm(self, owner: int, number: int, now: float) -> None:
         """The owner has the lease of this number."""
@@ -86,7 +91,7 @@ class Rates:
 
     def share(self, owner: int, number: int, ends_at: float, now: float, living: Collection[int]) -> RateShare:
         """What an owner may use with the lease of this number. `living`: who has a lease, this one included."""
-        demands = {each: self._demands.setdefault(each, Demand()) for each in living}
+        demands = {each: self._demands.setdefault(each, Demand(now)) for each in living}
         asked = _Asked(owner, number, ends_at, now, [lease_s(len(living)) / 3])
         if self._settings.adaptive:
             asked.again_s.append(report_s(len(living)))

@@ -26,6 +26,8 @@ def replay(lines: Iterable[bytes], owners: Owners, claims: Claims, grants: Grant
             case written.Lost() | written.Left():
                 ranges = claims.release(line.owner)
                 owners.end(owners[line.owner], is_lost=isinstance(line, written.Lost))
+                if isinstance(line, written.Left):
+                    hearing.stops.note_left(line.left)
             case written.Stopped():
                 hearing.stop(line.order)
             case written.Granted() | written.Announced() | written.Accounted():

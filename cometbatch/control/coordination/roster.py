@@ -40,7 +40,8 @@ class Roster:
 
     def join(self, number: int, now: float) -> Owner:
         """An owner begins."""
-        self.rates.expect_all(now)
+        self.rates.join(number, now)
+        self.hearing.join(number, now)
         if self.grants is not None:
             self.grants.join(number)
         self.write(written.Joined(number))
@@ -88,7 +89,8 @@ class Roster:
         if self.grants is not None:
             self.grants.left_by(owner.number, spent)
         self._end(owner, now, is_lost=False)
-        self.write(written.Left(owner.number, spent))
+        self.hearing.stops.note_left(request.left)
+        self.write(written.Left(owner.number, spent, request.left))
 
     def stop(self, order: StopOrder) -> None:
         """Order everybody to stop."""

@@ -64,21 +64,21 @@ class Divided:
 
 
 class Demand:
-    """What an owner can use, in requests a second: infinite until it has said anything."""
+    """What an owner can use, in requests a second: infinite until it has said anything.
 
-    def __init__(self) -> None:
+    `now`: when it began, or was first heard of; `sent`: what it had sent by then.
+    """
+
+    def __init__(self, now: float, sent: int = 0) -> None:
         self.per_s = math.inf
         self.sent_per_s = 0.0
-        self.sent = 0
-        self._sent_before = 0
-        self._since = math.inf
+        self.sent = self._sent_before = sent
+        self._since = now
 
     def heard(self, sent: int, waiting: int, now: float) -> None:
         """The owner has sent so many requests by now, and so many calls wait."""
         self.sent = max(self.sent, sent)
-        if self._since == math.inf:
-            self._since, self._sent_before = now, self.sent
-        elif now - self._since >= MIN_SPAN_S:
+        if now - self._since >= MIN_SPAN_S:
             self.sent_per_s = (self.sent - self._sent_before) / (now - self._since)
             self._since, self._sent_before = now, self.sent
         self.per_s = MORE * self.sent_per_s + waiting / ROWS_S

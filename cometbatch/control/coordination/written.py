@@ -44,10 +44,11 @@ class Lost(Struct, frozen=True, tag="lost", omit_defaults=True):
 
 
 class Left(Struct, frozen=True, tag="left", omit_defaults=True):
-    """An owner has ended in order, and has spent so many US dollars."""
+    """An owner has ended in order, and has spent so many US dollars. `left`: as in `messages.Leave`."""
 
     owner: int
     spent_usd: Decimal = Decimal(0)
+    left: tuple[StopOrder, ...] = ()
 
 
 class Granted(Struct, frozen=True, tag="granted", omit_defaults=True):

@@ -67,7 +67,9 @@ class SimulatedDisk:
             return
         process.operation(kind)
         if (seconds := self._speed.takes_s(self._world, kind)) or process.is_frozen:
-            if not self._world.strands.pause(seconds):
+            if self._world.job is not None:
+                self._world.job.took_s += seconds
+            elif not self._world.strands.pause(seconds):
                 process.busy_until = self._world.now + seconds
             elif process.is_dead:
                 process.operation(kind)
@@ -83,6 +85,7 @@ class SimulatedDisk:
             for name in SYNCS:
                 inner.setattr(os, name, self._asking("sync", getattr(os, name)))
             inner.setattr(os, "pwrite", self._asking("mark", os.pwrite))
+            inner.setattr(os, "write", self._asking("write", os.write))
             inner.setattr(local, "_WritingThread", self._thread_class())
             inner.setattr(journal, "threading", SimpleNamespace(Lock=lambda: _Lock(self._world)))
             yield

@@ -3,14 +3,18 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
 from cometbatch.control.coordination.messages import Drive, Driven, Lease, Reply, Request, decode_reply, encode
+from cometbatch.engines.hosting import Host
 from cometbatch.engines.line import LineClosedError, LineError
 from tests.workers.simulated.world import Process, World
 
+Answer = TypeVar("Answer")
+
+DRIVER: Final = 0  # the driver's number among those who send messages
 USUAL_S: Final = 0.003  # of a message on its way, at most
 LOST_S: Final = 1.0  # until whoever sent a message is told that it is lost
 SILENT_S: Final = 30.0  # without any answer, after which an owner of a cluster ends its process
@@ -28,26 +32,26 @@ class NetFaults(Struct, frozen=True):
 class Station:
     """Where the coordinator is: a process, and what answers there. `ends_with_it`: lines close when it dies."""
 
-    def __init__(self, process: Process, handle: Callable[[bytes], Awaitable[bytes]], *, ends_with_it: bool) -> None:
+    def __init__(self, process: Process, host: Host, *, ends_with_it: bool) -> None:
         self.process = process
-        self.handle = handle
+        self.host = host
         self.ends_with_it = ends_with_it
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, content: bytes, answered: Callable[[bytes], None]) -> None:
+    def take(self, handling: Callable[[], Awaitable[Answer]], answered: Callable[[Answer], None]) -> None:
         """A message has come to the process."""
 
+        async def answer() -> None:
+            reply = await handling()
+            if not self.process.is_dead:
+                answered(reply)
+
         def begin() -> None:
-            task = self.process.loop.create_task(self._answer(content, answered))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            task = self.process.loop.create_task(answer())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         self.process.deliver(begin)
-
-    async def _answer(self, content: bytes, answered: Callable[[bytes], None]) -> None:
-        reply = await self.handle(content)
-        if not self.process.is_dead:
-            answered(reply)
 
 
 class Net:
@@ -111,7 +115,8 @@ class SimulatedLine:
 
         def leave() -> None:
             if not process.is_dead and (there := net.station) is not None:
-                net.carry(self._owner, lambda: there.take(encode(request), answered))
+                content = encode(request)
+                net.carry(self._owner, lambda: there.take(lambda: there.host.handle(content), answered))
 
         process.once_it_goes(leave)
         reply = decode_reply(await self._waited(future, station))
@@ -151,16 +156,31 @@ class SimulatedLine:
 
 
 class SimulatedDriverLine:
-    """The driver's way to a coordinator in its own process."""
+    """The driver's way to a coordinator in another process."""
 
-    def __init__(self, drive: Callable[[Drive], Awaitable[Driven]]) -> None:
-        self._drive = drive
+    def __init__(self, net: Net, process: Process) -> None:
+        self._net = net
+        self._process = process
 
     async def drive(self, word: Drive) -> Driven:
         """See `DriverLine`."""
-        return await self._drive(word)
+        net, process = self._net, self._process
+        there = net.station
+        if there is None or there.process.is_dead:
+            await asyncio.sleep(0.05)
+            raise LineError("nobody is there")
+        future: asyncio.Future[Driven] = asyncio.get_running_loop().create_future()
+
+        def answered(reply: Driven) -> None:
+            net.carry(DRIVER, lambda: process.deliver(lambda: _settle(future, reply)))
+
+        net.carry(DRIVER, lambda: there.take(lambda: there.host.drive(word), answered))
+        try:
+            return await asyncio.wait_for(future, LOST_S)
+        except TimeoutError:
+            raise LineError("no answer") from None
 
 
-def _settle(future: "asyncio.Future[bytes]", reply: bytes) -> None:
+def _settle(future: "asyncio.Future[Answer]", reply: Answer) -> None:
     if not future.done():
         future.set_result(reply)

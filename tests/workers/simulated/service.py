@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -14,9 +14,7 @@ from cometbatch.records import Completion, ErrorDetail, HttpRequest, HttpRespons
 from cometbatch.runner.ports import ExchangeResult, Service
 from cometbatch.wire.envelope import build_error, request_id_of
 from tests.scripted_run import CHAT, MODEL, NOW, read
-
-if TYPE_CHECKING:
-    from tests.workers.simulated.world import Process, World
+from tests.workers.simulated.world import KilledError, Process, World
 
 WORST_USD: Final = Decimal("0.01")  # what any request costs at most
 UNIT_USD: Final = Decimal("0.000001")  # an answer costs so much for each token of it, and each has another number
@@ -66,7 +64,7 @@ class Request(Struct):
 class Sender(Struct):
     """Who sends: the process, and what its newest lease says of how long it may still send, in seconds."""
 
-    process: "Process"
+    process: Process
     session: int
     worker: int
     lease_left_s: Callable[[], float]
@@ -75,9 +73,10 @@ class Sender(Struct):
 class SimulatedService:
     """The service, and all that it was ever asked."""
 
-    def __init__(self, world: "World", faults: Faults) -> None:
+    def __init__(self, world: World, faults: Faults) -> None:
         self.faults = faults
         self.ledger: list[Request] = []
+        self.unsent = 0  # requests whose process was killed right before they left
         self._world = world
 
     def as_service(self, sender: Sender) -> Service:
@@ -95,7 +94,11 @@ class SimulatedService:
 
     def _send(self, sender: Sender, request: HttpRequest, done: Callable[[ExchangeResult], None]) -> "_OnItsWay":
         process, world = sender.process, self._world
-        process.operation("send")
+        try:
+            process.operation("send")
+        except KilledError:
+            self.unsent += 1
+            raise
         asked = msgspec.json.decode(request.body)
         ordinal = int(asked["messages"][0]["content"])
         way = _OnItsWay(done)
@@ -103,6 +106,7 @@ class SimulatedService:
 
         def leave() -> None:
             if process.is_dead:
+                self.unsent += 1
                 return
             entry = Request(
                 len(self.ledger) + 1,

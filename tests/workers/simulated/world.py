@@ -21,6 +21,8 @@ from tests.workers.simulated.strands import Strand, Strands
 
 RESOLUTION_S: Final = 1e-6  # world time and a process's time differ by rounding
 BEGIN_S: Final = (0.0, 0.0002, 0.002)  # seconds until a thread begins what it was told
+STEPS_AT_ONCE: Final = 20  # of a loop that has something to do, before others have their turn at the same moment
+IN_STRAND: Final = 0.3  # share of what threads do that may stand still half-way; the rest is done in one go
 STEPS_AFTER_DEATH: Final = 400  # of a dead process's loop, in which its files are closed; nothing that it does counts
 
 
@@ -33,13 +35,15 @@ class NoProgressError(Exception):
 
 
 class World:
-    """All processes and events of one life. `chance`: what this seed decides by."""
+    """All processes and events of one life. `chance`: decides by the seed. `drift`: how wrong clocks are."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, drift: float = 0.0) -> None:
+        self.drift = drift
         self.now = 0.0
         self.chance = random.Random(seed)
         self.processes: list[Process] = []
         self.current: Process | None = None  # whose code runs
+        self.job: Job | None = None  # that runs in one go just now
         self.strands = Strands()
         self.log: list[tuple[float, str]] = []
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -116,6 +120,12 @@ class Clock:
         return (monotonic + self._suspended_s - self._start) / self._rate
 
 
+def usual_clock(world: World) -> Clock:
+    """A clock that begins anywhere, and is as much too fast or too slow as this world's clocks are."""
+    chance = world.chance
+    return Clock(world, rate=1 + chance.uniform(-1, 1) * world.drift, start=chance.uniform(0, 100_000))
+
+
 class ProcessLoop(asyncio.BaseEventLoop):
     """asyncio's own loop with a process's clock, which is stepped from outside. It has no sockets."""
 
@@ -144,6 +154,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
             timer = heapq.heappop(timers)
             timer._scheduled = False
             ready.append(timer)
+        before = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             for _ in range(len(ready)):
@@ -153,7 +164,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
                 if process.is_frozen or process.is_dead:
                     break
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(before)
 
     def due(self) -> float:
         """When there is something to do, by this loop's clock; minus infinity is now, infinity is not of itself."""
@@ -191,6 +202,7 @@ class Process:
         self.loop.set_exception_handler(self._unexpected)
         self.is_dead = False
         self.is_frozen = False
+        self.died_at = math.inf
         self.errors: list[BaseException] = []
         self.on_death: list[Callable[[], None]] = []
         self.busy_until = 0.0  # its loop waits for the disk
@@ -211,6 +223,10 @@ class Process:
     def step(self) -> None:
         """Its loop runs what is due."""
         self.enter(self.loop.step)
+        for _ in range(STEPS_AT_ONCE):
+            if self.is_dead or self.is_frozen or self.busy_until > self.world.now or self.loop.due() > -math.inf:
+                break
+            self.enter(self.loop.step)
         if self.is_dead:
             self._unwind()
 
@@ -284,6 +300,10 @@ class Process:
         if self not in self.world.processes:
             return
         self.world.processes.remove(self)
+        self.died_at = self.world.now
+        waiting, self._frozen = self._frozen, []
+        for each in waiting:
+            each()
         for thread in self._threads.values():
             thread.run_out()  # first: it may hold what the loop waits for
         self.enter(self._run_out)
@@ -400,6 +420,8 @@ class Job:
         self._future = future
         self._strand: Strand | None = None
         self._is_over = False
+        self.took_s = 0.0  # what is done in one go is over only then
+        self._done: tuple[Any, BaseException | None] | None = None
 
     def go_on(self) -> None:
         """Run up to the next operation that takes time, or to the end."""
@@ -409,7 +431,7 @@ class Job:
     @property
     def is_begun(self) -> bool:
         """Whether it is neither to begin yet nor over."""
-        return self._strand is not None
+        return self._strand is not None or self._done is not None
 
     def finish(self) -> None:
         """Run to the end, whatever time that takes."""
@@ -420,7 +442,13 @@ class Job:
         process = self._process
         if self._is_over or process.is_dead:
             return
+        if self._done is not None:
+            self._end(*self._done)
+            return
         if self._strand is None:
+            if process.world.chance.random() > IN_STRAND:
+                self._run_in_one_go()
+                return
             self._strand = process.world.strands.begin(self._work)
         process.enter(self._strand.go_on)
         if process.is_dead:
@@ -430,6 +458,25 @@ class Job:
             self._end(*self._strand.take())
         else:
             process.world.after(self._strand.pause_s, self.go_on)
+
+    def _run_in_one_go(self) -> None:
+        process, world = self._process, self._process.world
+
+        def work() -> None:
+            before, world.job = world.job, self
+            try:
+                self._done = self._work(), None
+            except BaseException as error:  # noqa: BLE001 - handed on
+                self._done = None, error
+            finally:
+                world.job = before
+
+        process.enter(work)
+        if process.is_dead:
+            self._is_over = True
+            process.kill()
+        else:
+            world.after(self.took_s, self.go_on)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         self._is_over, self._strand = True, None

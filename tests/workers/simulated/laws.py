@@ -1,0 +1,162 @@
+"""The laws of design.md, section 5, as far as several owners could break them, held against the service's ledger."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+
+from cometbatch.control.coordination.turns import BELOW_PER_S, LATE_S
+from tests.workers.simulated.plain import Settings
+from tests.workers.simulated.service import WORST_USD, Request, answered_number
+from tests.workers.simulated.table import Table
+
+SLACK: Final = 1.03  # clocks of owners are a little too fast
+RETRY_TOLD_S: Final = 0.15  # from a service's word that it asks to wait to the last request of anybody
+TURN_S: Final = 0.01  # from a reply to its record, if nothing stands still
+WINDOWS_S: Final = (0.1, 0.5, 1.0, 3.0, 10.0)
+
+
+class BrokenLawError(AssertionError):
+    """A law does not hold."""
+
+
+class Ended(Struct, frozen=True):
+    """A session that is over, as the world saw it."""
+
+    number: int
+    owners: int
+    settings: Settings
+
+
+class Harm(Struct):
+    """What happened to a process. `died_at`, `lost_at`: by the world's time; infinite where that did not happen.
+
+    `stood_still`: it was stopped in between, so that what it had heard it may have recorded much later.
+    """
+
+    died_at: float = math.inf
+    lost_at: float = math.inf
+    stood_still: bool = False
+
+
+class Witness(Struct):
+    """What the world saw of a life. `harm`: by process.
+
+    `unsent`: requests that were marked and never left. `late_links`: parts of somebody who had been told that its
+    ranges are another's.
+    """
+
+    table: Table
+    ledger: Sequence[Request]
+    sessions: Sequence[Ended]
+    harm: Mapping[str, Harm]
+    late_links: Sequence[str]
+    unsent: int
+
+
+def broken(witness: Witness) -> Iterator[str]:
+    """Each law that does not hold at the end of a life, in words."""
+    yield from _rows(witness)
+    yield from _bill(witness)
+    yield from _fence(witness)
+    yield from _rate(witness)
+    yield from witness.late_links
+
+
+def spent(ledger: Sequence[Request]) -> Decimal:
+    """What the service billed, in US dollars."""
+    return sum((each.cost_usd for each in ledger if each.cost_usd is not None), Decimal(0))
+
+
+def _rows(witness: Witness) -> Iterator[str]:
+    """Rows in = out = distinct, in order."""
+    table = witness.table
+    rows = [row for row, _ in table.answers(table.found())]
+    wanted = list(range(table.rows)) * len(table.queues)
+    if rows != wanted:
+        counts = Counter(rows)
+        odd = {row: counts[row] for row in range(table.rows) if counts[row] != len(table.queues)}
+        yield f"rows: {len(rows)} of {len(wanted)} rows are there; not as often as they should: {odd}"
+
+
+def _bill(witness: Witness) -> Iterator[str]:
+    """Each request that the service billed is in the bill exactly once, and nothing else is but what may have been."""
+    table, ledger = witness.table, witness.ledger
+    run = table.found()
+    bill = table.bill(run)
+    numbers = [answered_number(text) for _, text in table.answers(run) if text]
+    standing = set(numbers)
+    if len(numbers) != len(standing):
+        yield "bill: one answer stands for several rows"
+    by_number = {each.number: each for each in ledger}
+    cost = sum((by_number[number].cost_usd or Decimal(0) for number in numbers), Decimal(0))
+    if bill.cost_usd != cost:
+        yield f"bill: the run says that its answers cost {bill.cost_usd}, the service billed {cost} for them"
+    others = [each for each in ledger if each.cost_usd is not None and each.number not in standing]
+    maybe = [each for each in ledger if each.cost_usd is None and not _is_known(each, witness)]
+    if not len(others) <= bill.charges <= len(others) + len(maybe) + witness.unsent:
+        words = ", ".join(map(_describe, others))
+        yield f"bill: {bill.charges} possible charges; billed beside what stands: {words}; unsure: {len(maybe)}"
+    least = sum((each.cost_usd or Decimal(0) for each in others), Decimal(0))
+    if not least <= bill.charges_usd <= WORST_USD * bill.charges:
+        yield f"bill: possible charges of {bill.charges_usd}, where {least} was billed"
+    for each in others:
+        if each.status == 200 and _is_known(each, witness):
+            yield f"paid twice without a cause: {_describe(each)}"
+
+
+def _is_known(request: Request, witness: Witness) -> bool:
+    """Whether the run must know what came of this request: its process got the reply in time to write that down."""
+    harm = witness.harm.get(request.owner, Harm())
+    if request.status in (-1, 0) or not request.heard or harm.stood_still:
+        return False
+    return request.replied_at < min(harm.died_at, harm.lost_at) - TURN_S
+
+
+def _fence(witness: Witness) -> Iterator[str]:
+    """Nothing is sent without a lease, nor by an earlier session once a newer one has sent something."""
+    newest = 0
+    for each in witness.ledger:
+        if each.lease_left_s <= 0 and not each.is_late:
+            yield f"fence: sent {-each.lease_left_s:.3f} s after its lease's end: {_describe(each)}"
+        if each.session < newest and not each.is_late:
+            yield f"fence: session {newest} had begun to send: {_describe(each)}"
+        newest = max(newest, each.session)
+
+
+def _rate(witness: Witness) -> Iterator[str]:
+    """Over any window of T seconds of a session, no more than rate * T + the owners' bursts leaves."""
+    for session in witness.sessions:
+        per_minute = session.settings.requests_per_minute
+        if per_minute is None:
+            continue
+        per_s = per_minute / 60
+        own = [each for each in witness.ledger if each.session == session.number and not each.is_late]
+        for window_s in WINDOWS_S:
+            first = 0
+            for last, each in enumerate(own):
+                while own[first].left_at < each.left_at - window_s:
+                    first += 1
+                sent = last - first + 1
+                burst = _burst(per_s, session.owners)
+                if sent > per_s * window_s * SLACK + burst + 1e-6:
+                    yield (
+                        f"rate: session {session.number} sent {sent} within {window_s} s up to {each.left_at:.3f}; "
+                        f"{per_s * window_s + burst:.1f} may leave"
+                    )
+                    break
+
+
+def _burst(per_s: float, owners: int) -> float:
+    """Requests beside rate * time: of the owners' shares, or a turn that each may have kept and one that is granted."""
+    if owners and per_s < BELOW_PER_S:
+        return owners + 1 + per_s * LATE_S
+    return max(float(max(1, owners)), per_s / 20)
+
+
+def _describe(request: Request) -> str:
+    late = " late" if request.is_late else ""
+    return f"#{request.number} row {request.ordinal} of {request.owner} at {request.left_at:.3f}{late}"

@@ -1,0 +1,181 @@
+"""One life: the sessions of a plan, one after the other, then a last one in which nothing goes wrong, then the laws."""
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.workers.simulated import laws
+from tests.workers.simulated.disk import DiskSpeed, SimulatedDisk
+from tests.workers.simulated.laws import BrokenLawError, Ended, Harm
+from tests.workers.simulated.net import Net
+from tests.workers.simulated.plain import Settings, plain_session
+from tests.workers.simulated.plan import Mishap, Plan, SessionPlan
+from tests.workers.simulated.service import Faults, SimulatedService
+from tests.workers.simulated.table import Table
+from tests.workers.simulated.workers import Session
+from tests.workers.simulated.world import Process, Trigger, World, usual_clock
+
+SESSION_S = 400.0  # virtual seconds in which any session ends
+QUIET = Faults()
+
+
+class Life:
+    """A plan that is carried out in a folder."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, plan.drift)
+        self.table = Table(folder / "run", plan.rows, plan.partition_rows, plan.queues)
+        self.table.directory().create()
+        self.service = SimulatedService(self.world, QUIET)
+        self.harm: dict[str, Harm] = {}
+        self.late_links: list[str] = []
+        self.sessions: list[Ended] = []
+        self._started = 0
+
+    def carry_out(self, patch: pytest.MonkeyPatch) -> None:
+        """Live. Raises `BrokenLawError`, and `NoProgressError` where it does not end."""
+        plan, speed = self.plan, DiskSpeed(sync_s=self.plan.sync_s, stall=self.plan.stall, step=self.plan.step)
+        disk = SimulatedDisk(self.world, self.table.folder, speed)
+        with disk.watching(patch):
+            try:
+                for each in plan.sessions:
+                    self._session(each, plan.settings)
+                    self._check_money(plan.settings)
+                self._last_session()
+                self.world.run(lambda: not self.world.processes, self.world.now + SESSION_S)
+                self._check()
+            finally:
+                self.world.close()
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def _session(self, plan: SessionPlan, settings: Settings) -> None:
+        self.service.faults = plan.service
+        if plan.service.stops_at is not None:
+            stops_at = len(self.service.ledger) + plan.service.stops_at
+            self.service.faults = msgspec.structs.replace(plan.service, stops_at=stops_at)
+        driver = self._process("driver")
+        if not plan.owners:
+            driver.start(lambda: plain_session(driver, self.table, self.service, settings))
+            self._with_mishaps(plan, driver, None, None)
+            self._until_dead(driver)
+            self._ended(0, settings)
+            return
+        net = Net(self.world, plan.net)
+        session = Session(
+            self.world,
+            self.table,
+            self.service,
+            net,
+            settings=settings,
+            owners=plan.owners,
+            in_cluster=plan.in_cluster,
+        )
+        session.new_owner = self._mortal
+        driver.start(lambda: session.drive_session(driver))
+        self._with_mishaps(plan, driver, session, net)
+        self._until_dead(driver)
+        self._ended(plan.owners, settings)
+        for owner, when in session.lost_at.items():
+            self.harm.setdefault(session.owners[owner].name, Harm()).lost_at = when
+
+    def _last_session(self) -> None:
+        """Nothing goes wrong any more: then the run ends."""
+        self.service.faults = QUIET
+        settings = msgspec.structs.replace(self.plan.settings, max_cost_usd=None)
+        driver = self._process("last driver")
+        driver.start(lambda: plain_session(driver, self.table, self.service, settings))
+        self._until_dead(driver)
+        self._ended(0, settings)
+
+    def _process(self, name: str) -> Process:
+        self._started += 1
+        clock = usual_clock(self.world)
+        return self._mortal(Process(self.world, f"{name} {self._started}", clock))
+
+    def _mortal(self, process: Process) -> Process:
+        """Remember when a process dies."""
+        process.on_death.append(lambda: setattr(self.harm.setdefault(process.name, Harm()), "died_at", self.world.now))
+        return process
+
+    def _until_dead(self, driver: Process) -> None:
+        self.world.run(lambda: driver.is_dead, self.world.now + SESSION_S)
+        if driver.errors:
+            raise driver.errors[0]
+
+    def _ended(self, owners: int, settings: Settings) -> None:
+        """A session is over, unless it was killed before it had begun."""
+        last = self.table.directory().last_session()
+        if last is not None and last.number not in {each.number for each in self.sessions}:
+            self.sessions.append(Ended(last.number, owners, settings))
+
+    # -- mishaps -----------------------------------------------------------------------------------------------------
+
+    def _with_mishaps(self, plan: SessionPlan, driver: Process, session: Session | None, net: Net | None) -> None:
+        for each in plan.mishaps:
+            self.world.after(each.at_s, lambda each=each: self._happen(each, driver, session, net))  # type: ignore[misc]
+
+    def _happen(self, mishap: Mishap, driver: Process, session: Session | None, net: Net | None) -> None:
+        process = driver
+        if mishap.whom == "owner" and session is not None:
+            owners = [each for each in session.owners.values() if not each.is_dead]
+            if not owners:
+                return
+            process = owners[mishap.owner % len(owners)]
+        elif mishap.whom == "coordinator" and session is not None:
+            process = session.coordinator or driver
+        if process.is_dead:
+            return
+        if mishap.what != "kill" and mishap.for_s:
+            self.harm.setdefault(process.name, Harm()).stood_still = True
+        match mishap.what:
+            case "kill":
+                process.kill()
+            case "stop":
+                process.freeze(mishap.for_s)
+            case "suspend":
+                process.freeze(mishap.for_s, is_machine=True)
+            case "cut" if net is not None:
+                net.cut(int(process.name.rpartition("-")[2]), mishap.for_s)
+            case "trigger":
+                process.triggers.append(Trigger(mishap.operation, mishap.number, mishap.for_s or None))
+
+    # -- laws --------------------------------------------------------------------------------------------------------
+
+    def _check_money(self, settings: Settings) -> None:
+        cap = settings.max_cost_usd
+        if cap is not None and laws.spent(self.service.ledger) > cap:
+            raise BrokenLawError(f"budget: {laws.spent(self.service.ledger)} of {cap} was spent")
+
+    def _check(self) -> None:
+        witness = laws.Witness(
+            self.table,
+            self.service.ledger,
+            self.sessions,
+            self.harm,
+            tuple(self.late_links),
+            self.service.unsent,
+        )
+        if words := list(laws.broken(witness)):
+            raise BrokenLawError("\n".join(words))
+
+
+def live(plan: Plan) -> Life:
+    """Carry out a plan. Raises what it raises."""
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder, pytest.MonkeyPatch.context() as patch:
+        life = Life(plan, Path(folder))
+        try:
+            life.carry_out(patch)
+        except Exception as error:
+            lines = "\n".join(f"{when:9.3f} {words}" for when, words in life.world.log)
+            error.add_note(f"{plan}\n{lines}")
+            raise
+        return life
+
+
+def _memory() -> str | None:
+    """A folder in memory, where there is one: a life has thousands of small writes."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
