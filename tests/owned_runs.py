@@ -152,9 +152,18 @@ class OwnedRun:
         """Its number."""
         return session_of(self.run)
 
-    def begin(self, worker: int, service: ScriptedService, *, slots: int = 4, **options: Any) -> "Owner":
-        """A process that begins to work on it."""
-        return Owner(self, DealtOwnership(self.dealer, worker), service, slots, **options)
+    def begin(
+        self,
+        worker: int,
+        service: ScriptedService,
+        *,
+        slots: int = 4,
+        dealer: Dealer | None = None,
+        ownership: Callable[[Dealer, int], DealtOwnership] = DealtOwnership,
+        **options: Any,
+    ) -> "Owner":
+        """A process that begins to work on it. `dealer`: another one than all others have."""
+        return Owner(self, ownership(dealer or self.dealer, worker), service, slots, **options)
 
 
 class Owner:
@@ -209,6 +218,7 @@ class Owner:
                 runner.queues[owned.queue_of(ordinal)].asks.recorded[ordinal] = some
 
         owned.on_asks = hand_on
+        self.runner = runner
         yield
 
     def die(self) -> None:

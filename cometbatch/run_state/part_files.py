@@ -6,6 +6,7 @@ is a second name of the same file, which anybody may make, and again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO
 
@@ -45,25 +46,29 @@ class PartFiles:
 
     def there(self) -> list[int]:
         """The partitions with a part under its present name, ascending. In a data set it may be an old round's."""
-        found = set(self.in_run())
+        return sorted({index for index, _ in self.beside(frozenset())})
+
+    def beside(self, known: AbstractSet[str]) -> Iterator[tuple[int, str]]:
+        """The same, each with the name of its file, but for files of these names; a data set may have two for one."""
+        yield from self._present(local.entries(self.within), known)
         if self.is_dataset:
-            names = map(DATASET_PART.fullmatch, local.entries(self.folder))
-            found |= {index for name in names if (index := index_in(name)) is not None}
-        return sorted(found)
+            for name in set(local.entries(self.folder)) - known:
+                if (index := index_in(DATASET_PART.fullmatch(name))) is not None:
+                    yield index, name
 
     def in_run(self) -> list[int]:
         """The partitions whose part lies in the run directory, ascending."""
         return sorted(index for index, _ in self._present(local.entries(self.within)))
 
-    def sizes(self) -> dict[int, int]:
-        """The same partitions, with the bytes of their parts. Raises `CheckpointError` where they can't be read."""
+    def sizes(self) -> dict[int, tuple[str, int]]:
+        """The same partitions, with the names of their parts and their bytes. Raises as `local.sizes` does."""
         found = local.sizes(self.within)
-        return {index: found[name] for index, name in self._present(found)}
+        return {index: (name, found[name]) for index, name in self._present(found)}
 
-    def _present(self, names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def _present(self, names: Iterable[str], known: AbstractSet[str] = frozenset()) -> Iterator[tuple[int, str]]:
         """The parts under their present names among these, each with its partition."""
         round_of = self._rounds()
-        for name in names:
+        for name in set(names) - known if known else names:
             found = PART.fullmatch(name)
             if (index := index_in(found)) is not None and found is not None:
                 round_ = round_of(index)

@@ -4,6 +4,7 @@ What a worker noted of its part is read in place of the part's footer where the 
 half a million parts, lines are read in a small part of the time that footers take.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -25,31 +26,35 @@ class SeenParts:
         self._tallies: dict[int, list[Tally]] = {}  # of each slice, those that are to be added up
         self._directory = directory
         self._manifest = manifest
-        self._has_noted = False  # whether the workers' notes were read
+        self._in_slice = manifest.partitions_in_slice
+        self._names: set[str] | None = None  # of the parts that were seen; None before the first look
 
     def look(self) -> None:
         """Add those that are there by now. Raises `CheckpointError` where one is damaged, or another run's."""
-        if not self._has_noted:
-            self._has_noted = True
-            self._read_notes()
-        for index in self._directory.parts.there():
+        if self._names is None:
+            self._names = set(self._noted())
+        for index, name in self._directory.parts.beside(self._names):
             if index not in self.committed:
                 info = self._info(index)
                 if info.round == self._directory.reopened().number_of(index):
                     self._add(index, info.tally)
+            if index in self.committed:
+                self._names.add(name)
 
-    def _read_notes(self) -> None:
+    def _noted(self) -> Iterator[str]:
+        """Add the parts that workers have noted; their names."""
         owners = self._directory.owners
         sizes = self._directory.parts.sizes() if owners.has_notes else {}
         round_of = self._directory.reopened().number_of
         for note in owners.parts(self._manifest.run_id) if sizes else ():
-            index = note.index
-            if sizes.get(index) == note.size and note.round == round_of(index) and index not in self.committed:
-                self._add(index, note.tally)
+            name, size = sizes.get(note.index, ("", -1))
+            if size == note.size and note.round == round_of(note.index) and note.index not in self.committed:
+                self._add(note.index, note.tally)
+                yield name
 
     def _add(self, index: int, tally: Tally) -> None:
         self.committed.add(index)
-        some = self._tallies.setdefault(self._manifest.partition(index).slice, [])
+        some = self._tallies.setdefault(index // self._in_slice, [])
         some.append(tally)
         if len(some) >= ADDED_AT_ONCE:
             some[:] = [tallies.add_all(some)]

@@ -173,16 +173,19 @@ def test_a_range_that_others_have_closed_is_accounted_for() -> None:
     assert scene.drive().spent_usd == usd("0.1")
 
 
-def test_where_a_model_was_set_aside_a_lost_owners_grant_stays_spent() -> None:
+@pytest.mark.parametrize("is_before", [True, False])
+def test_where_a_model_was_set_aside_a_lost_owners_grant_stays_spent(*, is_before: bool) -> None:
     """No part tells what its calls have cost."""
     scene = Scene(settings(budget_usd=usd(10)), range(1))
+    stop = StopOrder(StopWords("refused", "no such model"), queue=0)
     scene.join(1)
     scene.take(1)
     money(scene, 1, wanted_usd=usd(8))
-    scene.drive(stops=(StopOrder(StopWords("refused", "no such model"), queue=0),))
+    scene.drive(stops=(stop,) if is_before else ())
     scene.wait(2)
     scene.join(2)
     scene.take(2)
+    scene.drive(stops=(stop,))
     scene.say(Found(2, 0, 1, usd("0.3")))
     assert scene.drive().spent_usd == usd(8)
 

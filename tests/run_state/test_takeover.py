@@ -93,6 +93,7 @@ class Story:
             if kind == "all killed":
                 copy = self.folder / f"copy{len(self.copies)}"
                 copy.mkdir()
+                assert self.run.disk.look().calls >= len(self.expected)
                 self.copies.append((self.run.disk.snapshot(copy), self.sent.total(), dict(self.expected)))
                 continue
             if kind == "killed":

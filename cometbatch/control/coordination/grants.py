@@ -119,8 +119,6 @@ class Grants:
     def heard(self, owner: int, lease: int, report: Report, now: float) -> None:
         """An owner's word: what it has taken, by the lease of this number."""
         purse = self._purses[owner]
-        if purse.final is not None:
-            return
         span = now - purse.heard_at
         if span >= MIN_SPAN_S:
             spent = ROUNDING.subtract(report.spent_usd, purse.report.spent_usd)
@@ -128,9 +126,8 @@ class Grants:
         if span >= MIN_SPAN_S or purse.heard_at == math.inf:
             purse.heard_at = now
         purse.report = report
-        newest = max((number for number in purse.granted if number <= lease), default=None)
-        if newest is not None:
-            purse.granted = {number: usd for number, usd in purse.granted.items() if number >= newest}
+        newest = max((number for number in purse.granted if number <= lease), default=0)
+        purse.granted = {number: usd for number, usd in purse.granted.items() if number >= newest}
 
     def told(self, owner: int) -> Decimal:
         """What an owner was told last that it is granted."""
@@ -182,9 +179,8 @@ class Grants:
     def lost(self, owner: int, ranges: Collection[int]) -> None:
         """An owner is lost, and had these ranges."""
         purse = self._purses[owner]
-        if purse.final is None and purse.open is None:
-            purse.ranges, purse.is_short = frozenset(ranges), False
-            purse.open = set(ranges) if self._is_exact else {*ranges, NO_RANGE}
+        purse.ranges, purse.is_short = frozenset(ranges), False
+        purse.open = set(ranges) if self._is_exact else {*ranges, NO_RANGE}
 
     def left_by(self, owner: int, spent: Decimal) -> None:
         """An owner has ended in order, and has spent so much in all."""
