@@ -186,8 +186,8 @@ class Owner:
     @contextlib.contextmanager
     def _watched(self, runner: Runner) -> Iterator[None]:
         assert self.partitions.owned is not None
-        (queue, *_) = runner._queues
-        self.partitions.owned.on_asks = queue._asks.recorded.update
+        (queue, *_) = runner.queues
+        self.partitions.owned.on_asks = queue.asks.recorded.update
         yield
 
     def die(self) -> None:

@@ -1,6 +1,7 @@
 """Several owners and a real coordinator on virtual time: one rate, one budget, one pace, one stop for all of them."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,17 @@ def test_owners_keep_one_rate(tmp_path: Path) -> None:
     assert 600 / times[-1] >= 0.93 * 100
 
 
+def test_at_a_low_limit_owners_take_turns(tmp_path: Path) -> None:
+    """Six requests a second, two models: they leave one by one, of all owners, and none of the limit is wasted."""
+    disk, asked = RunOnDisk(tmp_path, 30, 3, queues=((0,), (1,))), ScriptedService(always(answer(), 0.3))
+    _, ended = worked(disk, asked, settings={"requests_per_minute": 360.0})
+    assert ended == [Ended()] * WORKERS
+    times = sorted(at for at, _ in asked.sent)
+    assert len(times) == 60
+    assert min(later - before for before, later in itertools.pairwise(times)) >= 1 / 6 - 0.06
+    assert times[-1] <= 60 / 6 * 1.15
+
+
 def test_lines_that_lose_messages_change_nothing(tmp_path: Path) -> None:
     """One of 25 messages and answers gets lost: each row is answered once and is in the result."""
     disk, asked = RunOnDisk(tmp_path, 200, 10), ScriptedService(always(answer(), 0.5))
@@ -168,7 +180,7 @@ def test_what_others_are_answered_shows_whose_failure_it_is(tmp_path: Path) -> N
     """One owner's rows are all refused, the others' are answered: its rows fail, and nobody stops."""
     disk, asked = RunOnDisk(tmp_path, 400, 100), ScriptedService(always(answer(), 0.5))
     asked.script = lambda row, _attempt: (0.5, refused(400, message="not so") if row < 100 else answer())
-    coordinated, ended = worked(disk, asked, max_alike=20)
+    coordinated, ended = worked(disk, asked, max_alike=30)
     assert ended == [Ended()] * WORKERS
     assert (coordinated.driven[-1].recorded.failed, coordinated.driven[-1].recorded.succeeded) == (100, 300)
 
