@@ -38,7 +38,7 @@ def ended(run: RayRun, command: Command, server: TimedServer, *, killed: int) ->
     out, errors = command.process.communicate(timeout=180)
     assert command.process.returncode == 0, (out, said(errors))
     summary = run.summary(out)
-    assert (summary["succeeded"], summary["finished"]) == (ROWS, True)
+    assert (summary["succeeded"], summary["finished"]) == (run.rows, True)
     run.check_result()
     assert server.wasted <= killed * CONCURRENCY
     assert sum(count > 1 for count in server.answered.values()) <= summary["resent"]
