@@ -138,6 +138,11 @@ def _links(pid: int) -> list[Path]:
     return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
 
 
+def parent_of(pid: int) -> int:
+    """The process that started a process, or has taken its place."""
+    return int(re.findall(r"PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+
+
 def title_of(pid: int) -> str:
     """The command line of a process, or what it has put in its place."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray_engine.runs import Command, RayRun, TimedServer, others, ports_of, said, title_of
+from tests.ray_engine.runs import Command, RayRun, TimedServer, others, parent_of, ports_of, said
 from tests.stub_server import wait_until
 
 pytestmark = pytest.mark.skipif(not os.environ.get("RAY_DEATHS"), reason="takes minutes; .ci/weekly runs it")
@@ -120,26 +120,30 @@ def stop(pid: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("strike", [kill, stop])
-def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], None]) -> None:
-    """Its workers go on, whatever Ray says, or are replaced: each row has one answer, and the rate holds."""
+@pytest.mark.parametrize(("strike", "rows"), [(kill, 3 * ROWS), (stop, 6 * ROWS)], ids=["killed", "stopped"])
+def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], None], rows: int) -> None:
+    """Its workers go on, whatever Ray says; one that was given up sends and commits nothing more, though it lives."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - after the variable, and where Ray is there alone
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        raylet = [cluster.add_node(num_cpus=1) for _ in range(2)][0].all_processes["raylet"][0].process.pid
         with TimedServer(latency_s=LATENCY_S) as server:
             engine = {"ray": {"address": cluster.address, "workers": WORKERS}}
-            run = RayRun(tmp_path, server, 6 * ROWS, limits=LIMITS, engine=engine)
+            run = RayRun(tmp_path, server, rows, limits=LIMITS, engine=engine)
             with run.started() as command:
                 at(server, ROWS // 4)
-                raylet = nodes[0].all_processes["raylet"][0].process.pid
-                assert "raylet" in title_of(raylet)
+                zombie = next(pid for pid in others(command, "ray::_OwnerActor.carry") if parent_of(pid) == raylet)
+                ports = ports_of(zombie)
                 strike(raylet)
-                try:
-                    ended(run, command, server, killed=WORKERS)
-                finally:
-                    os.kill(raylet, signal.SIGCONT) if strike is stop else None
+                os.kill(zombie, signal.SIGSTOP)
+                time.sleep(6)
+                continued = time.monotonic()
+                os.kill(zombie, signal.SIGCONT)
+                ended(run, command, server, killed=WORKERS)
+                assert [at for at, port in server.came if port in ports and at > continued + 0.5] == []
     finally:
+        for pid in [raylet] if strike is stop else []:
+            os.kill(pid, signal.SIGCONT)
         cluster.shutdown()  # type: ignore[no-untyped-call]
