@@ -97,6 +97,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a group of processes of its own, as a terminal's
         )
 
     def folder(self) -> Path:

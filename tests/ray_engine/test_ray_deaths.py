@@ -109,6 +109,20 @@ def test_a_dead_driver_and_the_same_command_at_once(tmp_path: Path, then: tuple[
         assert min(new) >= dead + 3
 
 
+def test_ctrl_c_in_a_terminal_stops_all_in_order(tmp_path: Path) -> None:
+    """It reaches the whole group of processes; what is in flight is finished, and nothing is sent twice afterwards."""
+    with TimedServer(latency_s=LATENCY_S) as server:
+        run = RayRun(tmp_path, server, ROWS, limits=LIMITS)
+        with run.started(*ON_RAY) as command:
+            at(server, ROWS // 4)
+            os.killpg(command.process.pid, signal.SIGINT)
+            command.process.communicate(timeout=60)
+            assert command.process.returncode == 128 + signal.SIGINT
+            assert others(command) == []
+        with run.started("--engine", "local") as command:
+            ended(run, command, server, killed=0)
+
+
 def kill(pid: int) -> None:
     """End a node's daemon."""
     os.kill(pid, signal.SIGKILL)
@@ -128,7 +142,7 @@ def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], 
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        raylet = [cluster.add_node(num_cpus=1) for _ in range(2)][0].all_processes["raylet"][0].process.pid
+        raylet, _ = (cluster.add_node(num_cpus=1).all_processes["raylet"][0].process.pid for _ in range(2))
         with TimedServer(latency_s=LATENCY_S) as server:
             engine = {"ray": {"address": cluster.address, "workers": WORKERS}}
             run = RayRun(tmp_path, server, rows, limits=LIMITS, engine=engine)
