@@ -11,7 +11,10 @@ from cometbatch.control.coordination.messages import (
     StopOrder,
     Stopping,
     StopWords,
+    decode_request,
+    encode,
 )
+from cometbatch.errors import Quoting
 from tests.coordination.scene import Scene, settings
 
 REFUSED = StopOrder(StopWords("refused", "the key is not accepted", fix="account"))
@@ -100,6 +103,8 @@ def test_a_pause_of_everybody_ends_when_its_prober_is_answered() -> None:
     scene = two()
     scene.say(Pushback(1, 0, 600.0, is_everyones=True))
     seen = scene.coordinator.news
+    assert scene.say(Resume(2, 0))  # it does not probe
+    assert scene.coordinator.news == seen
     assert scene.say(Resume(1, 0))
     assert scene.say(Resume(1, 0))
     assert scene.coordinator.news == seen + 1
@@ -164,3 +169,12 @@ def test_why_calls_are_left_is_told_once_all_have_ended() -> None:
     assert scene.drive().stops == (left, of_one)
     scene.drive(stops=(REFUSED,))
     assert scene.drive().stops == (REFUSED,)
+
+
+def test_words_that_quote_something_travel_as_words() -> None:
+    """What else is no value of a message can't travel at all."""
+    quoting = Quoting("the service says: no", "the service refuses")
+    stopping = Stopping(1, StopOrder(StopWords("refused", quoting)))
+    assert decode_request(encode(stopping)) == Stopping(1, StopOrder(StopWords("refused", str(quoting))))
+    with pytest.raises(TypeError, match="object can't travel"):
+        encode(Stopping(1, StopOrder(StopWords("refused", object()))))  # type: ignore[arg-type] # that is the point

@@ -20,8 +20,9 @@ SAME: Final = 0.01
 """Share of a share. A smaller change is none."""
 
 JOIN_S: Final = 5.0
-"""Seconds in which owners are expected that are not there: at the beginning, and after one was lost. Those that are
-there ask again soon meanwhile, so that the others need not wait for their shares."""
+"""Seconds in which owners are expected that are not there: at the beginning, and after one was lost. Their part of the
+requests in flight is kept free meanwhile, and who is there asks again soon, so that they need not wait for theirs of
+the rate."""
 
 
 class RateShare(Struct, frozen=True):
@@ -118,8 +119,10 @@ class Rates:
         """Requests that an owner may have in flight, by how many it has and wants."""
         owner, now, concurrency = asked.owner, asked.now, self._settings.concurrency
         wanted = {each: self._wanted_slots(each, now) for each in living}
+        if now < self._all_until:  # others are on their way
+            wanted |= dict.fromkeys(range(-1, len(living) - self._settings.owners - 1, -1), math.inf)
         shares = {each: int(share + 1e-9) for each, share in divide(concurrency, wanted).items()}
-        over = sorted(shares)[: concurrency - sum(shares.values())]  # that no whole share is left of
+        over = sorted(shares, reverse=True)[: concurrency - sum(shares.values())]  # that no whole share is left of
         target = shares[owner] + (owner in over)
         others = sum(
             max(int(self._slots.held(each, now)), self._in_flight.get(each, 0)) for each in living if each != owner
