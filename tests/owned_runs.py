@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.limits import Limits
+from cometbatch.records import RejectedAsk
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
 from cometbatch.run_state.progress import Progress
@@ -34,11 +35,26 @@ class Dealer:
         self.lost: set[int] = set()
         self.claims: list[tuple[int, int]] = []
         self.closed: list[tuple[int, int]] = []
-        self.committed: list[tuple[int, int, Decimal]] = []
-        self.found: list[tuple[int, int, int, Decimal]] = []
+        self.parts: dict[int, tuple[int, int, Decimal]] = {}  # announced: owner, range, what it has booked for it
+        self.found: dict[tuple[int, int], Decimal] = {}  # by owner and range
         self.over = asyncio.Event()  # all ranges are closed
         self.ended = asyncio.Event()  # of the test: what hangs may go on
         self._changed = asyncio.Condition()
+
+    def accounted(self, owner: int) -> Decimal:
+        """What an owner is known to have spent: of each range what its next owner found, or what it announced itself.
+
+        The larger of both: it may have died after it had announced a part, and its journal may be gone with the part.
+        """
+        announced: dict[int, Decimal] = {}
+        for worker, range_, spent in self.parts.values():
+            if worker == owner:
+                announced[range_] = announced.get(range_, Decimal(0)) + spent
+        found = {range_: spent for (worker, range_), spent in self.found.items() if worker == owner}
+        return sum(
+            (max(announced.get(each, Decimal(0)), found.get(each, Decimal(0))) for each in announced | found),
+            Decimal(0),
+        )
 
     async def lose(self, owner: int) -> None:
         """An owner's lease has ended: its ranges are there for others."""
@@ -103,7 +119,7 @@ class DealtOwnership:
         await self._unless_dead()
         if not self.is_current():
             raise LostOwnerError("lost")
-        self.dealer.committed.append((self.worker, index, spent_usd))
+        self.dealer.parts[index] = (self.worker, range_, spent_usd)
         self.noted()
         await self._unless_dead()
 
@@ -113,7 +129,7 @@ class DealtOwnership:
             raise LostOwnerError("dead")
 
     def found(self, range_: int, earlier: int, spent_usd: Decimal) -> None:
-        self.dealer.found.append((self.worker, range_, earlier, spent_usd))
+        self.dealer.found[earlier, range_] = spent_usd
         self.noted()
 
     def closed(self, range_: int) -> None:
@@ -136,9 +152,18 @@ class OwnedRun:
         """Its number."""
         return session_of(self.run)
 
-    def begin(self, worker: int, service: ScriptedService, *, slots: int = 4, **options: Any) -> "Owner":
-        """A process that begins to work on it."""
-        return Owner(self, DealtOwnership(self.dealer, worker), service, slots, **options)
+    def begin(
+        self,
+        worker: int,
+        service: ScriptedService,
+        *,
+        slots: int = 4,
+        dealer: Dealer | None = None,
+        ownership: Callable[[Dealer, int], DealtOwnership] = DealtOwnership,
+        **options: Any,
+    ) -> "Owner":
+        """A process that begins to work on it. `dealer`: another one than all others have."""
+        return Owner(self, ownership(dealer or self.dealer, worker), service, slots, **options)
 
 
 class Owner:
@@ -185,9 +210,15 @@ class Owner:
 
     @contextlib.contextmanager
     def _watched(self, runner: Runner) -> Iterator[None]:
-        assert self.partitions.owned is not None
-        (queue, *_) = runner._queues
-        self.partitions.owned.on_asks = queue._asks.recorded.update
+        owned = self.partitions.owned
+        assert owned is not None
+
+        def hand_on(asks: Mapping[int, Sequence[RejectedAsk]]) -> None:
+            for ordinal, some in asks.items():
+                runner.queues[owned.queue_of(ordinal)].asks.recorded[ordinal] = some
+
+        owned.on_asks = hand_on
+        self.runner = runner
         yield
 
     def die(self) -> None:

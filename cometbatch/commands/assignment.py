@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from cometbatch.input.files import Content
 from cometbatch.job import Job
 from cometbatch.records import Tally
 from cometbatch.run_state.sessions import Session
@@ -18,7 +19,8 @@ class Assignment(Struct, frozen=True):
     what the driver began. `queues`: what is known of each queue, as `queue_starts` has it; `records`: the tally of each
     slice. `limit`: rows of each slice. `access`: how the service is reached. `workers`: how many owners share
     `limits.concurrency`. `staged`: a Parquet file that holds the input's rows as they were read; None where the input
-    itself is read. `nonce`: what a file of the run directory holds, if this is the same folder as the driver's.
+    itself is read, whose files were found to hold `contents`; () on another machine, where files are taken at their
+    size. `nonce`: what a file of the run directory holds, if this is the same folder as the driver's.
     `tells_outcomes`: the driver wants each outcome.
     """
 
@@ -35,6 +37,7 @@ class Assignment(Struct, frozen=True):
     access: Access
     workers: int
     staged: str | None = None
+    contents: tuple[Content, ...] = ()
     nonce: str = ""
     tells_outcomes: bool = False
 

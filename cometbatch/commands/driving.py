@@ -159,8 +159,8 @@ class Driving:
 
     @property
     def have_all_left(self) -> bool:
-        """Whether every owner that ever was there has said that it ends in order."""
-        return all(each.has_left for each in self.told.now.owners)
+        """Whether every owner that ever was there has ended in order, or has lost its lease, so that none sends."""
+        return all(each.has_left or each.is_lost for each in self.told.now.owners)
 
     def ended(self) -> Ended:
         """How the session ended, once every owner has. A request to stop that came after the last call is none."""

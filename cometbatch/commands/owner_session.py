@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
@@ -31,6 +32,7 @@ from cometbatch.engines.line import Line, LineError
 from cometbatch.engines.owner import run_owner
 from cometbatch.engines.session import Ports
 from cometbatch.errors import InputError, InputLostError
+from cometbatch.input.file_set import with_contents
 from cometbatch.input.staging import open_staged
 from cometbatch.job.batch_lines import open_table
 from cometbatch.limiting.leased import LeasedLimits
@@ -47,9 +49,10 @@ from cometbatch.transport import Transport
 
 
 async def carry_assigned(content: bytes, line: Line) -> None:
-    """The same as `carry` of a pickled assignment, on this machine's clock. Raises nothing: the coordinator knows."""
+    """The same as `carry` of a pickled assignment, maybe on another machine. Raises nothing: the coordinator knows."""
     with contextlib.suppress(Exception):
-        await carry(pickle.loads(content), line, lease_clock)  # noqa: S301 - from the driver's process
+        assignment: Assignment = pickle.loads(content)  # noqa: S301 - from the driver's process
+        await carry(msgspec.structs.replace(assignment, contents=()), line, lease_clock)
 
 
 async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) -> None:
@@ -141,6 +144,8 @@ def _prepared(assignment: Assignment) -> _Prepared:
     check_nonce(directory, assignment.nonce)
     job, content = assignment.job, directory.read_manifest()
     opened = open_table(job) if assignment.staged is None else open_staged(Path(assignment.staged))
+    if assignment.staged is None and assignment.contents:
+        opened = with_contents(opened, assignment.contents)
     manifest = decode_manifest(content or b"", str(directory.path / MANIFEST))
     checked = fitted_to(job, opened)
     asked = row_makers(checked, manifest.targets, manifest.slices)

@@ -19,12 +19,16 @@ COMMAND: Final = command_of("cometbatch.commands.worker_process")
 """What runs a worker in a process of its own."""
 
 
-class Engine(Struct, frozen=True):
-    """How the driver reaches the coordinator, and what starts owners. `workers`: how many of them have room."""
+class Engine(Struct):
+    """How the driver reaches the coordinator, and what starts owners. `workers`: how many of them have room.
+
+    `has_ended`: each process that it has started is known to be gone.
+    """
 
     line: DriverLine
     launcher: Launcher
     workers: int
+    has_ended: bool = False
 
 
 @contextlib.asynccontextmanager
@@ -38,11 +42,15 @@ async def local_engine(
     """
     host = Host(Coordinator(settings, ranges, tallies.add), lease_clock)
     launcher = LocalLauncher(host.handle, assigned, COMMAND, withheld)
+    engine = Engine(host, launcher, settings.owners)
     try:
-        yield Engine(host, launcher, settings.owners)
+        yield engine
     finally:
-        await launcher.aclose()
-        await host.aclose()
+        try:
+            await launcher.aclose()
+            engine.has_ended = True
+        finally:
+            await host.aclose()
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from cometbatch.engines.local_workers import Handed, SocketLine, remove_folder, 
 ORPHANED: Final = 3
 """The exit code of a worker whose driver has ended."""
 LAST_S: Final = 0.7  # seconds that a worker has to end in once its driver has ended; then it ends whatever it does
+NOTICED_S: Final = 0.1  # seconds within which the pipe and the socket of a process that has ended are both at their end
 IGNORED: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -40,24 +41,28 @@ async def _work(handed: Handed) -> int:
     except LineClosedError:
         return ORPHANED
     working = asyncio.create_task(carry(pickle.loads(handed.content), line, lease_clock))  # noqa: S301 - from our parent
-    orphaned = asyncio.create_task(_orphaned(line))
+    closed = asyncio.create_task(line.closed.wait())
+    driver_over = asyncio.create_task(_driver_over(handed, line))
     try:
-        await asyncio.wait({working, orphaned}, return_when=asyncio.FIRST_COMPLETED)
-        if not line.closed.is_set():
+        await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
+        if not closed.done() and not line.closed.is_set():
             return _ended(working)
         _end_in_time()
-        remove_folder(Path(handed.path))
         await asyncio.wait({working})
+        await asyncio.wait({driver_over}, timeout=NOTICED_S)
         return ORPHANED
     finally:
-        orphaned.cancel()
+        closed.cancel()
+        driver_over.cancel()
         line.close()
 
 
-async def _orphaned(line: SocketLine) -> None:
-    """Wait for the end of the driver's process: of the socket, or of the pipe that this process was started with."""
-    over = line.closed
-    loop = asyncio.get_running_loop()
+async def _driver_over(handed: Handed, line: SocketLine) -> None:
+    """Wait for the end of the pipe that this process was started with, which is that of the driver's process.
+
+    Then the socket's folder is removed: nobody else does that any more.
+    """
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def read() -> None:
         if not os.read(0, 1):
@@ -66,6 +71,8 @@ async def _orphaned(line: SocketLine) -> None:
 
     loop.add_reader(0, read)
     await over.wait()
+    line.close()
+    remove_folder(Path(handed.path))
 
 
 def _end_in_time() -> None:

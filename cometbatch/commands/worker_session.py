@@ -28,6 +28,7 @@ from cometbatch.control.coordination.messages import fence_s
 from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.ray import RayJob
 from cometbatch.engines.supervising import supervise
+from cometbatch.input.file_set import contents_of
 from cometbatch.input.staging import is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
@@ -36,9 +37,9 @@ from cometbatch.runner.ports import Ended, Stop
 from cometbatch.store import local
 
 LOCAL_ENGINE: Final = "workers"
-"""What the lock calls processes of this machine. They are gone for certain when the engine has ended."""
+"""What the lock calls processes of this machine."""
 RAY: Final = "ray"
-"""What the lock calls actors of a cluster. One on a node that is lost may still run."""
+"""What the lock calls actors of a cluster."""
 
 
 async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
@@ -66,7 +67,9 @@ async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
 
 async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
     """From before the first owner starts until the last of them has ended: nobody cancels this."""
-    files, directory, driving = work.start.files, work.run.directory, None
+    files, directory = work.start.files, work.run.directory
+    engine: Engine | None = None
+    driving: Driving | None = None
     name = RAY if owners.engine.name == "ray" else LOCAL_ENGINE
     opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(owners.workers))
     await in_thread(files, opening)
@@ -76,7 +79,7 @@ async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
             driving = Driving(engine.line, work.shown, work.start.options.observers, work.run.manifest, **further)
             await _driven(work, engine, driving)
     finally:
-        if name == LOCAL_ENGINE or driving is None or driving.have_all_left:
+        if driving is None or driving.have_all_left or (engine is not None and engine.has_ended):
             await in_thread(files, directory.epoch.close)
         await in_thread(files, unshare, directory)
     if errors := driving.told.now.errors:
@@ -119,6 +122,7 @@ def _assignment(work: Work, workers: int, nonce: str) -> Assignment:
         access=work.transport.access(),
         workers=workers,
         staged=_staged(work),
+        contents=contents_of(checked.source),
         nonce=nonce,
         tells_outcomes=start.options.observers.any,
     )

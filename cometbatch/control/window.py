@@ -291,7 +291,8 @@ class ConcurrencyWindow:
         else:
             round_trips = (now - self._last_cut) / latency
             share = min(SLOW_GROWTH * round_trips * seconds, MAX_GROWTH * seconds)
-            self._window += max(1.0, self._window * share) / self._window
+            window = max(1.0, self._window)  # a ceiling of 0 has closed it for a moment
+            self._window += max(1.0, window * share) / window
         self._window = min(self._window, self._ceiling)
         self._was_full = False
 

@@ -30,7 +30,6 @@ from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.hearing import Hearing, words_of
 from cometbatch.runner.ports import Ended, Stop
-from cometbatch.runner.queue_start import QueueStart
 from cometbatch.runner.turns import Runner
 
 Open: TypeAlias = Callable[["Owner"], tuple[Partitions, InFlightMarks]]
@@ -67,7 +66,6 @@ class Owner:
         self._clock = clock
         self._reporting = reporting
         self._renewals = 0
-        self._is_idle = False  # it was told that there is no range for it now
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
@@ -102,7 +100,7 @@ class Owner:
         """Get another lease; returns in how many seconds the next one is worth asking for. Raises `LineError`."""
         self._soon.clear()
         closed = tuple(self._closed)
-        queues = self.news.report(is_idle=self._is_idle)
+        queues = self.news.report()
         self._was_waiting = any(each.waiting for each in queues)
         report = self._reporting.report(queues, self.account, self.limits.tokens_debt)
         asked_at = self._clock()
@@ -166,8 +164,7 @@ class Owner:
             closed = tuple(self._closed)
             told = await self._asking.ask(Claim(self.worker, after, closed), messages.Claimed)
             self._forget_closed(closed)
-            was_idle, self._is_idle = self._is_idle, not told.ranges
-            if self._is_idle and not was_idle:
+            if self.news.set_idle(is_idle=not told.ranges):
                 self._soon.set()  # others can use its share
             if told.ranges:
                 return [Claimed(each.range, each.earlier) for each in told.ranges]
@@ -204,14 +201,9 @@ class Owner:
             limits=self.limits,
             budget=None if account is None else Budget(None, Decimal(0), shared=account),
             observer=self._reporting,
-            queues=[self._with_leased_rate(start) for start in ports.queues],
+            queues=[msgspec.structs.replace(each, rate=LeasedRate(self._tell_soon)) for each in ports.queues],
             others=self.news,
         )
-
-    def _with_leased_rate(self, start: QueueStart) -> QueueStart:
-        rate = LeasedRate()
-        rate.on_change = self._tell_soon
-        return msgspec.structs.replace(start, rate=rate)
 
     @contextlib.contextmanager
     def heard(self, runner: Runner, partitions: Partitions) -> Iterator[None]:
@@ -233,7 +225,7 @@ class Owner:
                 await self._renew_once_more()
                 words = ("", "") if error is None else (type(error).__name__, str(error))
                 left = tuple(StopOrder(words_of(stop), queue=queue) for queue, stop in ended.queues.items())
-                queues = self.news.report(is_idle=True)
+                queues = self.news.report()
                 report = self._reporting.report(queues, self.account, 0)
                 await self._asking.ask(Leave(self.worker, report, tuple(self._closed), words, left), Verdict)
 

@@ -37,6 +37,7 @@ class OwnerNews:
         self._told: dict[int, QueueTold] = {}  # the newest of each queue
         self._orders: list[StopOrder] = []
         self._is_obeying = False
+        self._is_idle = False
         self._paused_until: dict[int, float] = {}  # as this owner told it, by queue
         self._runner: Runner | None = None
         self._hearing: Hearing | None = None
@@ -46,6 +47,7 @@ class OwnerNews:
         self._runner = runner
         self._hearing = hearing = Hearing(runner, self._concurrency)
         hearing.set_ceiling(self._ceiling)
+        hearing.set_idle(is_idle=self._is_idle)
         hearing.told(tuple(self._told.values()))
         for order in self._orders:
             self._obey(order)
@@ -93,9 +95,16 @@ class OwnerNews:
         if self._runner is not None:
             self._runner.advance_soon()
 
-    def report(self, *, is_idle: bool) -> tuple[QueueReport, ...]:
+    def set_idle(self, *, is_idle: bool) -> bool:
+        """Whether there is no range for this owner now; returns whether that is new."""
+        was_idle, self._is_idle = self._is_idle, is_idle
+        if self._hearing is not None:
+            self._hearing.set_idle(is_idle=is_idle)
+        return is_idle and not was_idle
+
+    def report(self) -> tuple[QueueReport, ...]:
         """What was seen of each model."""
-        return () if self._hearing is None else self._hearing.report(is_idle=is_idle)
+        return () if self._hearing is None else self._hearing.report()
 
     def _obey(self, order: StopOrder) -> None:
         if self._hearing is None:

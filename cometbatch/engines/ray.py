@@ -8,15 +8,15 @@ says of a process is a hint: the coordinator's leases say who may send.
 import asyncio
 import contextlib
 import os
-import platform
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
-import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.control.coordination import messages
@@ -26,10 +26,9 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.hosting import Host
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineClosedError, LineError
-from cometbatch.engines.ray_cluster import CPUS, Cluster, loaded_ray
-from cometbatch.errors import CometbatchError, UsageError
+from cometbatch.engines.ray_cluster import CPUS, Cluster, compare_versions, loaded_ray, other_version, versions
+from cometbatch.errors import CometbatchError
 from cometbatch.results import tallies
-from cometbatch.version import VERSION
 
 PLACE_S: Final = 10.0  # seconds after which it is said that a worker has no place yet
 NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has found a place
@@ -40,11 +39,6 @@ CHUNK_BYTES: Final = 64 << 10  # of an argument: Ray puts one above 100 KB into 
 
 Carry: TypeAlias = Callable[[bytes, Line], Awaitable[None]]
 """The work of an owner: what it is given, as bytes, and its way to the coordinator. A function that can be imported."""
-
-
-def _versions() -> dict[str, str]:
-    """Of what may differ between this process and another node's."""
-    return {"cometbatch": VERSION, "pyarrow": pa.__version__, "python": platform.python_version()}
 
 
 # -- in the actors -----------------------------------------------------------------------------------------------------
@@ -60,16 +54,24 @@ class _CoordinatorActor:
         self._host = Host(Coordinator(settings, ranges, tallies.add, lines=lines), lease_clock, grants_file=file)
 
     async def ask(self, content: bytes) -> bytes:
-        """Answer an owner; nothing where that fails: Ray would show an error, with whatever it quotes."""
-        with contextlib.suppress(Exception):
+        """Answer an owner; nothing where that fails."""
+        try:
             return await self._host.handle(content)
-        return b""
+        except Exception as error:  # noqa: BLE001 - Ray would show it, with whatever it quotes
+            return _unanswered(error)
 
     async def drive(self, content: bytes) -> bytes:
         """Answer the driver; nothing where that fails."""
-        with contextlib.suppress(Exception):
+        try:
             return messages.encode(await self._host.drive(msgspec.msgpack.decode(content, type=Drive)))
-        return b""
+        except Exception as error:  # noqa: BLE001 - as above
+            return _unanswered(error)
+
+
+def _unanswered(error: Exception) -> bytes:
+    """Leave a note of an error in the log of Ray, by its name and place."""
+    sys.stderr.write(f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
+    return b""
 
 
 class _OwnerActor:
@@ -83,7 +85,7 @@ class _OwnerActor:
 
     async def hello(self) -> dict[str, str]:
         """What this process runs on; asked before it is given anything."""
-        return _versions()
+        return versions()
 
     async def carry(self, *chunks: bytes) -> str:
         """Do an owner's work. Returns the name of the error that ended it, if one did: Ray would show its words."""
@@ -248,7 +250,8 @@ class RayLauncher:
         )
         actor = made.remote(self._coordinator, self._job.carry)
         self._actors.append(actor)
-        self._check(await self._hello(owner, actor))
+        if words := compare_versions(await self._hello(owner, actor)):
+            self._job.tell(words)
         content = self._job.assigned(owner)
         chunks = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
         self._owners.append(_Owner(owner, actor, actor.carry.remote(*chunks)))
@@ -268,17 +271,9 @@ class RayLauncher:
             found: dict[str, str] = answer.result()
         except loaded_ray().exceptions.RayError as error:
             if "No module named" in str(error) or "AttributeError" in str(error):
-                raise _other_version("none that fits") from error
+                raise other_version("none that fits") from error
             raise CometbatchError(f"Worker {owner} could not be started on the Ray cluster.") from error
         return found
-
-    def _check(self, found: dict[str, str]) -> None:
-        if found["cometbatch"] != VERSION:
-            raise _other_version(found["cometbatch"])
-        if found != _versions():
-            ours = ", ".join(f"{name} {version}" for name, version in _versions().items())
-            theirs = ", ".join(f"{name} {version}" for name, version in found.items())
-            self._job.tell(f"a worker has other versions than this process: {theirs}, not {ours}")
 
     async def aclose(self) -> None:
         """End all actors, and the cluster where it is our own; outwait the leases of those out of reach."""
@@ -287,12 +282,5 @@ class RayLauncher:
             with contextlib.suppress(Exception):
                 loaded_ray().kill(actor)
         if not is_over:
-            await asyncio.sleep(messages.MARGIN * messages.lease_s(self._job.settings.owners))
+            await asyncio.sleep(messages.fence_s(self._job.settings.owners))
         self._cluster.close()
-
-
-def _other_version(found: str) -> UsageError:
-    return UsageError(
-        f"A node of the Ray cluster has another version of cometbatch ({found}) than this process ({VERSION}), so "
-        f"nothing was sent. On each node: pip install 'cometbatch[ray]=={VERSION}'"
-    )

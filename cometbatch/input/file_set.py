@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from cometbatch.errors import InputChangedError
 from cometbatch.input import files
-from cometbatch.input.files import FileIdentity, Identity, refuse, shown
+from cometbatch.input.files import Content, FileIdentity, Identity, refuse, shown
 from cometbatch.input.jsonl import JsonlLayout, schema_of
 from cometbatch.input.table import JSONL_KIND, Layout, Source, open_layout, open_source
 from cometbatch.input.values import is_json
@@ -126,6 +126,27 @@ class FileSet(Struct, frozen=True):
 
 AnySource: TypeAlias = Source | FileSet
 """A table in one file or in several."""
+
+
+def contents_of(source: AnySource) -> tuple[Content, ...]:
+    """What each file of a table was found to hold, for another process of this machine that reads them, too."""
+    return tuple(each.content for each in (source.sources if isinstance(source, FileSet) else (source,)))
+
+
+def with_contents(source: AnySource, contents: Sequence[Content]) -> AnySource:
+    """A table with what another process of this machine found in its files, in place of what was found here.
+
+    So a file that has changed since then is noticed, and one that has not is not read whole.
+    """
+    sources = source.sources if isinstance(source, FileSet) else (source,)
+    if len(sources) != len(contents):  # other files by now, which is told when they are read
+        return source
+    own = tuple(map(_with_content, sources, contents))
+    return msgspec.structs.replace(source, sources=own) if isinstance(source, FileSet) else own[0]
+
+
+def _with_content(source: Source, content: Content) -> Source:
+    return msgspec.structs.replace(source, content=content)
 
 
 class _Reader:

@@ -37,9 +37,10 @@ class Claims:
         self._ownership = ownership
         self._look = look
         self._slices = {queue: frozenset(slices) for queue, slices in enumerate(queues)}
-        self._ranges: list[ClaimedRange] = []  # in the order of the claims
+        self._ranges: list[ClaimedRange | None] = []  # in the order of the claims; None once all are through with it
         self._last = -1
         self._waiting: dict[int, set[int]] = {}  # of each range, the queues that are not through with it
+        self._places: dict[int, int] = {}  # of these ranges, in the order of the claims
         self._is_over = False
         self._asking: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()  # set, and another one put in its place, as a range is closed
@@ -72,6 +73,7 @@ class Claims:
             self._last = claimed.number
             looked = await self._look(claimed)
             of_slices = {each.slice for each in looked.due}
+            self._places[looked.number] = len(self._ranges)
             self._ranges.append(looked)
             self._waiting[looked.number] = {queue for queue, own in self._slices.items() if own & of_slices}
             self._close_if_through(looked.number)
@@ -97,6 +99,7 @@ class Claims:
     def _close_if_through(self, range_: int) -> None:
         if not self._waiting[range_]:
             del self._waiting[range_]
+            self._ranges[self._places.pop(range_)] = None
             self._ownership.closed(range_)
             self._closing.set()
             self._closing = asyncio.Event()
@@ -113,7 +116,7 @@ class Claims:
 class _Todo(Iterator[tuple[int, Sequence[Partition]]]):
     """Walks through what is claimed by now, as far as a queue's own slices have work there."""
 
-    def __init__(self, ranges: Sequence[ClaimedRange], slices: frozenset[int]) -> None:
+    def __init__(self, ranges: Sequence[ClaimedRange | None], slices: frozenset[int]) -> None:
         self._ranges, self._slices = ranges, slices
         self._at = 0
 
@@ -121,6 +124,6 @@ class _Todo(Iterator[tuple[int, Sequence[Partition]]]):
         while self._at < len(self._ranges):
             found = self._ranges[self._at]
             self._at += 1
-            if partitions := [each for each in found.due if each.slice in self._slices]:
+            if found and (partitions := [each for each in found.due if each.slice in self._slices]):
                 return found.number, partitions
         raise StopIteration

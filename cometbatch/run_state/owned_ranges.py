@@ -77,6 +77,13 @@ class OwnedRanges:
         """Return where this partition may become a part now. Raises `LostOwnerError`."""
         await self._ownership.may_commit(range_, index, self._spent.get(index, NOTHING))
 
+    def closed(self, queue: int, opened: OpenPartition, *, is_through: bool) -> None:
+        """A partition of a queue is committed, or set aside. `is_through`: the queue has no other one in its range."""
+        index = opened.partition.index
+        self._spent.pop(index, None)
+        if is_through:
+            self.claims.through(queue, self._ranges.run.manifest.range_of(index))
+
     async def close(self) -> bool:
         """Claim nothing more; returns whether the caller was cancelled meanwhile."""
         return await outlast(self.claims.cancelled())

@@ -257,8 +257,8 @@ class Partitions:
             if opened.is_complete:
                 self.on_commit(opened.partition)
             queue.note_closed(opened, range_)
-            if self.owned is not None and queue not in range_.queues:
-                self.owned.claims.through(self.queues.index(queue), range_.number)
+            if self.owned is not None:
+                self.owned.closed(self.queues.index(queue), opened, is_through=queue not in range_.queues)
             self._tell_room()
 
     async def _give_up(self, queue: QueueCalls, range_: OpenRange, partitions: int) -> None:

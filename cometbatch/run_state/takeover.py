@@ -134,13 +134,18 @@ def _spent(
     committed: Collection[int],
     charges: Iterable[PossibleCharge],
 ) -> dict[int, Decimal]:
-    """What each earlier owner had booked in the range. Where only a part tells it, all that is in the part."""
+    """What each earlier owner had booked in the range.
+
+    Where a part is there, and only it tells, all that is in the part; but nothing where each partition has its part,
+    since what an owner has booked for a part it has told before.
+    """
     manifest, directory = run.manifest, run.directory
     indexes = partitions_of(manifest, claimed.number)
     sources = recorded.sources(directory, manifest, indexes, run.progress.last, files, bounds=bounds)
     places = {worker: place for place, worker in enumerate(claimed.earlier)}
     spending, spent = Spending(), dict.fromkeys(claimed.earlier, NOTHING)
-    unseen = {(worker, index) for worker in claimed.earlier for index in committed}
+    silent = () if len(committed) == len(indexes) else committed
+    unseen = {(worker, index) for worker in claimed.earlier for index in silent}
 
     def add(worker: int, amount: Decimal | None) -> None:
         if worker in spent:

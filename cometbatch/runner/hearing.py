@@ -7,6 +7,7 @@ changes nothing.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,9 @@ from cometbatch.records import RejectedAsk
 from cometbatch.runner.model_queue import ModelQueue
 from cometbatch.runner.ports import Stop
 from cometbatch.runner.turns import Runner
+
+_NOTHING_SEEN: Final = LeasedRate(lambda: None)
+"""What is told of a model whose requests no window slows down."""
 
 
 class Hearing:
@@ -60,10 +64,15 @@ class Hearing:
         else:
             self._runner.stop(stop)
 
-    def report(self, *, is_idle: bool) -> tuple[QueueReport, ...]:
-        """What was seen of each model. `is_idle`: there is no range whose calls could be read."""
+    def set_idle(self, *, is_idle: bool) -> None:
+        """Whether there is no range for this owner now."""
+        for queue in self._runner.queues:
+            queue.sender.has_no_range = is_idle
+
+    def report(self) -> tuple[QueueReport, ...]:
+        """What was seen of each model."""
         now = asyncio.get_running_loop().time()
-        return tuple([each.report(now, is_idle=is_idle) for each in self._queues])
+        return tuple([each.report(now) for each in self._queues])
 
     def is_paused(self, queue: int) -> bool:
         """Whether everybody is refused, as this owner has found, and is not answered yet."""
@@ -94,11 +103,11 @@ class _QueueHearing:
         self._told_first_answers(told)
         queue.write()
 
-    def report(self, now: float, *, is_idle: bool) -> QueueReport:
+    def report(self, now: float) -> QueueReport:
         queue, sender = self.queue, self.queue.sender
         first, rate = queue.asks.first, None if queue.window is None else queue.window.rate
-        seen = rate if isinstance(rate, LeasedRate) else LeasedRate()
-        waits_for_ranges = is_idle and not sender.is_exhausted
+        seen = rate if isinstance(rate, LeasedRate) else _NOTHING_SEEN
+        waiting = sender.known_waiting if sender.waits_for_ranges else sender.wanted(now)
         return QueueReport(
             queue.number,
             sent=sender.sent_count,
@@ -110,7 +119,7 @@ class _QueueHearing:
             cut=0 if first is None else first.own_cut,
             is_json=first is not None and first.is_over,
             held=queue.held.by_cause,
-            waiting=0 if sender.is_closed else sender.known_waiting if waits_for_ranges else sender.wanted(now),
+            waiting=0 if sender.is_closed else waiting,
             in_flight=len(sender.in_flight),
             is_out=seen.is_out,
         )

@@ -47,6 +47,7 @@ class Sender:
         self.in_flight: set[Slot] = set()
         self.sent_count = 0
         self.is_closed = False
+        self.has_no_range = False  # a further one was asked for, and there is none now
         self.blocked_by: BlockedBy = ""
         self.kept = 0
         self._send_request = shared.service.send
@@ -73,8 +74,13 @@ class Sender:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the source of calls has no more."""
-        return self._intake.is_exhausted
+        """Whether the source of calls has no more, as far as is known now."""
+        return self._intake.is_exhausted or self.waits_for_ranges
+
+    @property
+    def waits_for_ranges(self) -> bool:
+        """Whether all that could be read is other owners', who may lose it."""
+        return self.has_no_range and self._intake.is_reading
 
     @property
     def is_finished(self) -> bool:

@@ -1,7 +1,8 @@
 """Ranges: each has one owner at a time, and goes to another only when the first can't send any more."""
 
+from cometbatch.control.coordination.claims import Claims
 from cometbatch.control.coordination.messages import MARGIN, Commit
-from tests.coordination.scene import Scene, settings
+from tests.coordination.scene import Scene, busy, settings
 
 
 def test_ranges_are_dealt_upwards_from_a_stretch_of_each_owners_own() -> None:
@@ -114,3 +115,48 @@ def test_who_leaves_frees_its_ranges_at_once() -> None:
     scene.leave(1, closed=(0,))
     (assigned,) = scene.claim(2).ranges
     assert (assigned.range, assigned.earlier) == (1, (1,))
+
+
+def test_a_part_of_a_range_that_another_has_is_refused() -> None:
+    """Whoever has it may be writing the same part."""
+    scene = Scene(settings())
+    scene.join(1)
+    scene.join(2)
+    assert not scene.say(Commit(2, scene.take(1), 0))
+    assert scene.say(Commit(2, 99, 0))
+
+
+def test_a_range_is_dealt_once_in_any_order() -> None:
+    """Whatever stretches are left, and also where some were taken out of them."""
+    claims = Claims([3, 5, 7, 11, 13], owners=1)
+    assert claims.give(9, 7).range == 7
+    assert not claims.is_free(7)
+    assert not claims.is_free(6)
+    assert claims.is_free(13)
+    assert claims.give(9, 17).range == 17  # that is not due any more
+    dealt = [claims.claim(1, -1), claims.claim(2, -1), claims.claim(1, 3), claims.claim(2, 5)]
+    assert sorted(each.range for each in dealt if each is not None) == [3, 5, 11, 13]
+    assert claims.claim(1, 13) is None
+    assert not claims.has_free
+
+
+def test_nothing_is_left_to_do_where_no_range_is_due() -> None:
+    """All owners may go home."""
+    scene = Scene(settings(), [])
+    scene.join(1)
+    assert scene.claim(1).is_over
+
+
+def test_owners_that_all_have_nothing_to_send_are_told_that_it_is_over() -> None:
+    """They may hold ranges whose calls wait for a word that nobody will say; who has something to send may say it."""
+    scene = Scene(settings(), range(1))
+    scene.join(1)
+    scene.join(2)
+    scene.take(1)
+    scene.renew(1, busy(waiting=1))
+    assert not scene.claim(1, 0).is_over
+    assert not scene.claim(2).is_over
+    scene.renew(2, busy(waiting=0))
+    assert not scene.claim(2).is_over
+    scene.renew(1, busy(waiting=0))
+    assert scene.claim(2).is_over

@@ -1,6 +1,14 @@
 """The driver: it must be there for anything to be granted, and it is told how all goes."""
 
-from cometbatch.control.coordination.messages import DRIVER_S, OwnerState, QueueReport, Report
+from cometbatch.control.coordination.messages import (
+    DRIVER_S,
+    MARGIN,
+    OwnerState,
+    QueueReport,
+    Report,
+    fence_s,
+    lease_s,
+)
 from cometbatch.records import Tally
 from tests.coordination.scene import Scene, busy, settings, usd
 
@@ -148,3 +156,10 @@ def test_who_is_lost_tells_an_error_all_the_same() -> None:
     scene.take(2)
     assert not scene.leave(1, error=("OSError", "the disk is full"))
     assert scene.drive().errors == (("OSError", "the disk is full"),)
+
+
+def test_the_fence_is_longer_than_all_that_was_granted() -> None:
+    """From the driver's last word to the end of the last lease that was given out by then."""
+    for owners in (1, 16, 64):
+        assert fence_s(owners) > DRIVER_S + MARGIN * lease_s(owners)
+    assert fence_s(16) == 3.0

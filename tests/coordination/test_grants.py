@@ -130,7 +130,7 @@ def test_a_smaller_grant_counts_with_what_was_taken_meanwhile() -> None:
 
 
 def test_a_lost_owners_grant_is_spent_until_its_ranges_are_accounted_for() -> None:
-    """By who takes them, or by the parts that it had announced; then the rest is there for others."""
+    """By who takes them, and by the parts that it had announced; then the rest is there for others."""
     scene = Scene(settings(budget_usd=usd(10)), range(3))
     scene.join(1)
     for last in (-1, 0, 1):
@@ -146,26 +146,46 @@ def test_a_lost_owners_grant_is_spent_until_its_ranges_are_accounted_for() -> No
     assert scene.claim(2).ranges[0].earlier == (1,)
     assert scene.drive().spent_usd == usd("8.7")
     assert money(scene, 2, wanted_usd=usd(5)) == (usd(0), True)
-    scene.say(Found(2, 1, 1, usd("0.3")))
-    scene.say(Found(2, 1, 1, usd("9.9")))  # once is enough
+    scene.say(Found(2, 0, 1, usd(9)))  # it had closed this one
+    scene.say(Found(2, 1, 1, usd("9.9")))
+    scene.say(Found(2, 1, 1, usd("0.3")))  # the last word counts
+    scene.say(Found(2, 1, 7, usd(9)))  # of nobody
     assert money(scene, 2, wanted_usd=usd(5)) == (usd(0), True)
     scene.take(2, 1)
-    scene.say(Commit(2, 2, 2, usd("0.6")))  # so the first owner's was not to be
-    scene.claim(2, 2, closed=(2,))
-    assert scene.drive().spent_usd == usd("0.4")
+    scene.say(Found(2, 2, 1, usd("0.4")))
+    assert scene.drive().spent_usd == usd("1.4")
+    scene.say(Commit(2, 2, 2, usd("0.6")))  # so the first owner's part was not to be
+    assert scene.drive().spent_usd == usd("1.0")
     assert money(scene, 2, wanted_usd=usd(5)) == (usd(5), False)
 
 
-def test_where_a_model_was_set_aside_a_lost_owners_grant_stays_spent() -> None:
-    """No part tells what its calls have cost."""
+def test_a_range_that_others_have_closed_is_accounted_for() -> None:
+    """All that its first owner had announced there became parts."""
     scene = Scene(settings(budget_usd=usd(10)), range(1))
     scene.join(1)
     scene.take(1)
     money(scene, 1, wanted_usd=usd(8))
-    scene.drive(stops=(StopOrder(StopWords("refused", "no such model"), queue=0),))
+    scene.say(Commit(1, 0, 0, usd("0.1")))
     scene.wait(2)
     scene.join(2)
     scene.take(2)
+    scene.claim(2, 0, closed=(0,))
+    assert scene.drive().spent_usd == usd("0.1")
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_where_a_model_was_set_aside_a_lost_owners_grant_stays_spent(*, is_before: bool) -> None:
+    """No part tells what its calls have cost."""
+    scene = Scene(settings(budget_usd=usd(10)), range(1))
+    stop = StopOrder(StopWords("refused", "no such model"), queue=0)
+    scene.join(1)
+    scene.take(1)
+    money(scene, 1, wanted_usd=usd(8))
+    scene.drive(stops=(stop,) if is_before else ())
+    scene.wait(2)
+    scene.join(2)
+    scene.take(2)
+    scene.drive(stops=(stop,))
     scene.say(Found(2, 0, 1, usd("0.3")))
     assert scene.drive().spent_usd == usd(8)
 

@@ -11,7 +11,10 @@ from cometbatch.control.coordination.messages import (
     StopOrder,
     Stopping,
     StopWords,
+    decode_request,
+    encode,
 )
+from cometbatch.errors import Quoting
 from tests.coordination.scene import Scene, settings
 
 REFUSED = StopOrder(StopWords("refused", "the key is not accepted", fix="account"))
@@ -75,7 +78,7 @@ def test_an_answer_that_others_wait_for_is_news(before: QueueReport, word: Queue
     assert scene.coordinator.news_beyond(seen, 2, scene.now) is None
 
 
-def test_a_pause_reaches_all_at_once_and_lasts_as_long_as_the_service_said_last() -> None:
+def test_a_pause_reaches_all_at_once_and_lasts_as_long_as_the_longest_wait() -> None:
     """Its number grows, so that nobody takes an older one for it."""
     scene = two()
     seen = scene.leases[2].news
@@ -85,28 +88,38 @@ def test_a_pause_reaches_all_at_once_and_lasts_as_long_as_the_service_said_last(
     assert news.queues == (QueueTold(1, pause_s=20.0, pause=1),)
     scene.wait(5)
     (told,) = scene.watch(2).queues
-    assert (told.pause_s, told.pause) == (pytest.approx(15.0), 1)
-    assert scene.say(Pushback(2, 1, 3.0))
-    assert scene.watch(1).queues == (QueueTold(1, pause_s=3.0, pause=2),)
-    scene.wait(4)
+    assert told.pause == 1
+    assert told.pause_s == pytest.approx(15.0)
+    assert scene.say(Pushback(2, 1, 3.0))  # another's wait is no shorter for it
+    (told,) = scene.watch(1).queues
+    assert told.pause == 2
+    assert told.pause_s == pytest.approx(15.0)
+    scene.wait(16)
     assert scene.watch(1).queues == (QueueTold(1, pause_s=0.0, pause=2),)
 
 
 def test_a_pause_of_everybody_ends_when_its_prober_is_answered() -> None:
-    """Or when the prober is no more: else nobody would try."""
+    """Its last word counts, and it waits for nobody. When it is no more the pause is over: else nobody would try."""
     scene = two()
     scene.say(Pushback(1, 0, 600.0, is_everyones=True))
     seen = scene.coordinator.news
+    assert scene.say(Resume(2, 0))  # it does not probe
+    assert scene.coordinator.news == seen
     assert scene.say(Resume(1, 0))
     assert scene.say(Resume(1, 0))
     assert scene.coordinator.news == seen + 1
     assert scene.watch(2).queues == (QueueTold(0, pause=1),)
     scene.say(Pushback(1, 0, 600.0, is_everyones=True))
     scene.leave(2)
-    assert scene.watch(1).queues == (QueueTold(0, pause_s=600.0, pause=2),)
+    assert scene.watch(1).queues == (QueueTold(0, pause=2),)
     scene.join(3)
+    assert scene.watch(3).queues == (QueueTold(0, pause_s=600.0, pause=2),)
+    scene.say(Pushback(1, 0, 60.0, is_everyones=True))
+    scene.say(Pushback(3, 0, 30.0, is_everyones=True))
+    assert scene.watch(3).queues == (QueueTold(0, pause_s=60.0, pause=4),)
+    assert scene.watch(1).queues == (QueueTold(0, pause=4),)
     scene.leave(1)
-    assert scene.watch(3).queues == (QueueTold(0, pause=2),)
+    assert scene.watch(3).queues == (QueueTold(0, pause=4),)
 
 
 def test_a_stop_is_ordered_once_and_the_first_reason_stands() -> None:
@@ -140,3 +153,28 @@ def test_a_model_stops_without_the_others() -> None:
     assert len(scene.claim(2).ranges) == 1
     scene.say(Stopping(1, REFUSED))
     assert scene.renew(2).stops == (order, REFUSED)
+
+
+def test_why_calls_are_left_is_told_once_all_have_ended() -> None:
+    """It stops nobody; and where everybody was ordered to stop, that is the reason."""
+    left = StopOrder(StopWords("refused", "the service asks to wait for an hour"))
+    of_one = StopOrder(left.words, queue=1)
+    scene = Scene(settings(queues=2), range(1))
+    scene.join(1)
+    scene.join(2)
+    scene.take(1)
+    scene.leave(1, closed=(0,), left=(left, of_one))
+    assert scene.drive().stops == ()
+    scene.leave(2, left=(OTHER,))
+    assert scene.drive().stops == (left, of_one)
+    scene.drive(stops=(REFUSED,))
+    assert scene.drive().stops == (REFUSED,)
+
+
+def test_words_that_quote_something_travel_as_words() -> None:
+    """What else is no value of a message can't travel at all."""
+    quoting = Quoting("the service says: no", "the service refuses")
+    stopping = Stopping(1, StopOrder(StopWords("refused", quoting)))
+    assert decode_request(encode(stopping)) == Stopping(1, StopOrder(StopWords("refused", str(quoting))))
+    with pytest.raises(TypeError, match="object can't travel"):
+        encode(Stopping(1, StopOrder(StopWords("refused", object()))))  # type: ignore[arg-type] # that is the point

@@ -259,7 +259,7 @@ def test_nothing_is_bounded_before_something_was_refused() -> None:
     assert news.queues[0].per_s is not None
     (per_s,) = scene.drive().per_s
     assert per_s is not None
-    assert scene.leases[1].ask_again_s == report_s(2) == 0.1
+    assert scene.leases[1].ask_again_s <= report_s(2) == 0.1
 
 
 def test_a_refusal_of_what_was_sent_long_before_counts() -> None:

@@ -1,12 +1,16 @@
 """A coordinator that takes the place of one that died: it grants nothing at first, and knows what was promised."""
 
+import msgspec
+
 from cometbatch.control.coordination.messages import (
     MARGIN,
     Claim,
     Claimed,
     Commit,
     Found,
+    Lease,
     Pushback,
+    QueueReport,
     Renew,
     Report,
     StopOrder,
@@ -161,3 +165,19 @@ def test_a_line_that_was_cut_short_was_never_told() -> None:
     assert not reply.is_lost
     assert again.ask(Claim(1, -1)) == Claimed(again.claim(1).ranges)
     assert again.claim(1).ranges[0].range == 0
+
+
+def test_what_was_sent_before_says_nothing_of_the_rate() -> None:
+    """Counts are sums since an owner began, and nobody knows when the requests were sent."""
+    scene = Scene(settings(adaptive=True))
+    scene.join(1)
+    again = restarted(scene)
+    again.wait(1.2)
+    sent = QueueReport(0, sent=1000, refused=500, sending_per_s=300.0, waiting=5)
+    again.renew(1, Report((sent,)))
+    assert again.drive().per_s == (None,)
+    again.wait(0.1)
+    again.renew(1, Report((msgspec.structs.replace(sent, sent=1030, refused=515),)))
+    (per_s,) = again.drive().per_s
+    assert per_s is not None
+    assert per_s <= 300

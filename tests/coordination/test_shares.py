@@ -199,9 +199,9 @@ def test_owners_divide_the_requests_in_flight(owners: int, concurrency: int) -> 
     """All of them together may have what the run may have; where there are fewer than owners, some have none."""
     scene = Scene(settings(owners=owners, concurrency=concurrency))
     numbers = range(1, owners + 1)
-    for _ in range(2):
+    for _ in range(6):
         for number in numbers:
-            scene.join(number)
+            scene.renew(number)
     ceilings = [scene.leases[number].ceiling for number in numbers]
     assert sum(ceilings) == concurrency
     assert max(ceilings) - min(ceilings) <= 1
@@ -220,6 +220,23 @@ def test_what_is_in_flight_counts_until_it_is_answered() -> None:
     assert scene.renew(2).ceiling == 6
     scene.leave(1)
     assert scene.renew(2).ceiling == 16
+
+
+def test_who_is_at_its_ceiling_gets_what_others_do_not_use() -> None:
+    """So the last one with rows is not held back by those that have none."""
+    scene = Scene(settings(concurrency=16))
+    scene.join(1)
+    scene.join(2)
+    for _ in range(6):
+        scene.renew(1, busy(waiting=0))
+        scene.renew(2, busy(waiting=0, in_flight=scene.leases[2].ceiling))
+    assert (scene.leases[1].ceiling, scene.leases[2].ceiling) == (1, 15)
+    scene.renew(1, busy(waiting=9))
+    scene.renew(2, busy(waiting=0, in_flight=15))
+    assert scene.leases[2].ceiling == 8
+    assert scene.renew(1, busy(waiting=9)).ceiling == 1
+    scene.renew(2, busy(waiting=0, in_flight=8))
+    assert scene.renew(1, busy(waiting=9)).ceiling == 8
 
 
 def test_leases_of_many_owners_last_longer() -> None:

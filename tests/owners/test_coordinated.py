@@ -1,6 +1,7 @@
 """Several owners and a real coordinator on virtual time: one rate, one budget, one pace, one stop for all of them."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_owners_keep_one_rate(tmp_path: Path) -> None:
     peak = max(sum(at <= each < at + 1 for each in times) for at in times)
     assert peak <= 100 + max(WORKERS, 5)
     assert 600 / times[-1] >= 0.93 * 100
+
+
+def test_at_a_low_limit_owners_take_turns(tmp_path: Path) -> None:
+    """Six requests a second, two models: they leave one by one, of all owners, and none of the limit is wasted."""
+    disk, asked = RunOnDisk(tmp_path, 30, 3, queues=((0,), (1,))), ScriptedService(always(answer(), 0.3))
+    _, ended = worked(disk, asked, settings={"requests_per_minute": 360.0})
+    assert ended == [Ended()] * WORKERS
+    times = sorted(at for at, _ in asked.sent)
+    assert len(times) == 60
+    assert min(later - before for before, later in itertools.pairwise(times)) >= 1 / 6 - 0.06
+    assert times[-1] <= 60 / 6 * 1.15
 
 
 def test_lines_that_lose_messages_change_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -18,7 +19,8 @@ from tests.owned_runs import OwnedRun, Owner
 from tests.run_on_disk import RunOnDisk, carry_out
 from tests.scripted_run import PRICE_USD, ScriptedService, answer
 
-ROWS, PARTITION_ROWS = 12, 3
+CALLS = 12
+QUEUES = {12: ((0,),), 6: ((0, 1),), 4: ((0, 1), (2,))}  # by rows: as many calls of one slice, two, or three
 LEASE_S = 0.2  # seconds between an owner's end and its ranges' next owner
 
 Fate = tuple[int, Literal["killed", "paused", "all killed"]]
@@ -46,7 +48,7 @@ class Story:
     fates: Sequence[Fate]
     folder: Path
     asks_twice: bool
-    sent: int = 0  # requests that were marked as in flight, and then left
+    sent: Counter[int] = field(default_factory=Counter)  # requests that were marked as in flight, by owner
     owners: list[Owner] = field(default_factory=list)
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     expected: dict[int, str] = field(default_factory=dict)  # the text of the first outcome that counts, by row
@@ -61,7 +63,7 @@ class Story:
         really, really_marked = owner.partitions.record, owner.marks.begin
 
         def marked(ordinal: int, ask: int, attempt: int, amount: Decimal | None) -> int:
-            self.sent += 1
+            self.sent[owner.ownership.worker] += 1
             return really_marked(ordinal, ask, attempt, amount)
 
         owner.marks.begin = marked  # type: ignore[method-assign]
@@ -91,7 +93,8 @@ class Story:
             if kind == "all killed":
                 copy = self.folder / f"copy{len(self.copies)}"
                 copy.mkdir()
-                self.copies.append((self.run.disk.snapshot(copy), self.sent, dict(self.expected)))
+                assert self.run.disk.look().calls >= len(self.expected)
+                self.copies.append((self.run.disk.snapshot(copy), self.sent.total(), dict(self.expected)))
                 continue
             if kind == "killed":
                 owner.die()
@@ -119,9 +122,9 @@ class Story:
 
 
 def texts(run: RunOnDisk) -> dict[int, str]:
-    """The answers in the parts, by row; rows are there once and in order."""
+    """The answers in the parts, by call; calls are there once and in order."""
     table = run.parts()
-    assert table["n"].to_pylist() == list(range(ROWS))
+    assert table["n"].to_pylist() == list(range(run.table.num_rows)) * (CALLS // run.table.num_rows)
     return dict(enumerate(table["response"].to_pylist()))
 
 
@@ -145,15 +148,15 @@ fates = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
-@given(owners=st.integers(1, 3), told=fates, asks_twice=st.booleans())
+@settings(max_examples=60, deadline=None)
+@given(owners=st.integers(1, 3), told=fates, rows=st.sampled_from(sorted(QUEUES)), asks_twice=st.booleans())
 def test_whoever_stops_when_each_outcome_stands_and_each_request_is_in_the_bill_once(
-    tmp_path_factory: pytest.TempPathFactory, owners: int, told: list[Fate], *, asks_twice: bool
+    tmp_path_factory: pytest.TempPathFactory, owners: int, told: list[Fate], rows: int, *, asks_twice: bool
 ) -> None:
     """Owners die at any event, or go on without a lease; their ranges go to others, and from these to others again."""
     folder = tmp_path_factory.mktemp("story")
     (folder / "run").mkdir()
-    disk = RunOnDisk(folder / "run", ROWS, PARTITION_ROWS)
+    disk = RunOnDisk(folder / "run", rows, 3, queues=QUEUES[rows])
 
     async def whole() -> Story:
         story = Story(OwnedRun(disk), told, folder, asks_twice)
@@ -162,9 +165,12 @@ def test_whoever_stops_when_each_outcome_stands_and_each_request_is_in_the_bill_
 
     story = virtual_time.run(whole())
     assert texts(disk) | story.expected == texts(disk)
-    assert spent(disk.look().with_charges) == story.sent * PRICE_USD
+    assert spent(disk.look().with_charges) == story.sent.total() * PRICE_USD
+    for owner, sent in story.sent.items():
+        accounted = story.run.dealer.accounted(owner)
+        assert accounted == sent * PRICE_USD or (rows < CALLS and accounted > sent * PRICE_USD)
     disk.begin()
-    assert spent(disk.look().tally) == story.sent * PRICE_USD
+    assert spent(disk.look().tally) == story.sent.total() * PRICE_USD
     for copy, sent, expected in story.copies:
         service = service_of("resumed", asks_twice=asks_twice)
         assert virtual_time.run(carry_out(copy, service)) is None

@@ -1,5 +1,6 @@
 """A job with workers as processes, by the ledger of the service that they ask."""
 
+import itertools
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ from tests.workers.proofs import killed
 from tests.workers.witness import KEY, Job, Service, processes, wait_for
 
 LIMITS = {"concurrency": 32}
-END_S = 2.0  # a second, and as much again for a machine that does other things
+END_S = 4.0  # a second, and more where a machine does other things
 
 
 @pytest.fixture
@@ -26,17 +27,23 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_two_workers_share_a_run_whose_path_is_longer_than_a_sockets(tmp_path: Path, temporary: Path) -> None:
-    """Each row is asked once, no process but the command shows the key, and no file is left in the temporary folder."""
+    """Each row is asked once, also where a terminal's signals reach the workers, which the command alone may end.
+
+    No process but the command shows the key, and no file is left in the temporary folder.
+    """
     folder = tmp_path.joinpath(*["f" * 100] * 3)
     folder.mkdir(parents=True)
     with Service(latency_s=0.1) as service:
-        job = Job(folder, service.base_url, 300, limits=LIMITS, partition_rows=20)
+        job = Job(folder, service.base_url, 200, limits=LIMITS, partition_rows=20)
         with job.started("--workers", "2") as driver:
-            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
-            shown = [_shown(pid) for pid in driver.workers()]
+            wait_for(lambda: len(service.ledger().requests) > 60, "60 requests")
+            workers = driver.workers()
+            shown = [_shown(pid) for pid in workers]
+            for pid, number in itertools.product(workers, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+                os.kill(pid, number)
             summary = driver.finish()
         ledger = service.ledger()
-    assert len(shown) == 2
+    assert len(workers) == 2
     assert not any(KEY.encode() in each for each in shown)
     job.check(summary, ledger, 0)
     assert summary["resent"] == 0
@@ -51,9 +58,9 @@ def _shown(pid: int) -> bytes:
 def test_another_worker_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     """What was in flight there is sent again, and counted; no other row is."""
     with Service(latency_s=0.2) as service:
-        job = Job(tmp_path, service.base_url, 500, limits=LIMITS, partition_rows=20)
+        job = Job(tmp_path, service.base_url, 300, limits=LIMITS, partition_rows=20)
         with job.started("--workers", "2") as driver:
-            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            wait_for(lambda: len(service.ledger().requests) > 60, "60 requests")
             first = driver.workers()
             flying = killed(driver, service, random.Random(0))
             wait_for(lambda: len(driver.workers()) == 2, "another worker")
@@ -69,7 +76,7 @@ def test_workers_end_with_a_killed_command(tmp_path: Path, temporary: Path) -> N
     with Service(latency_s=0.2) as service:
         job = Job(tmp_path, service.base_url, 2000, limits=LIMITS, partition_rows=20)
         with job.started("--workers", "2") as driver:
-            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
+            wait_for(lambda: len(service.ledger().requests) > 60, "60 requests")
             workers = set(driver.workers())
             driver.signal(signal.SIGKILL)
             died = time.monotonic()
@@ -77,15 +84,3 @@ def test_workers_end_with_a_killed_command(tmp_path: Path, temporary: Path) -> N
         assert service.ledger().last < died + 0.5
     assert len(workers) == 2
     assert list(temporary.iterdir()) == []
-
-
-def test_no_signal_of_a_terminal_ends_a_worker(tmp_path: Path) -> None:
-    """The command alone decides what becomes of it."""
-    with Service(latency_s=0.2) as service:
-        job = Job(tmp_path, service.base_url, 400, limits=LIMITS, partition_rows=20)
-        with job.started("--workers", "2") as driver:
-            wait_for(lambda: len(service.ledger().requests) > 100, "100 requests")
-            for pid in driver.workers():
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    os.kill(pid, number)
-            job.check(driver.finish(), service.ledger(), 0)

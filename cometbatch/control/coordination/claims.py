@@ -79,12 +79,8 @@ class Claims:
 
     def adopt(self, owner: int, range_: int) -> None:
         """Note that an owner has a range by its own word, as an earlier coordinator gave it."""
-        last = self._last.get(owner)
         self.give(owner, range_)
-        if last is None:
-            del self._last[owner]
-        else:
-            self._last[owner] = last
+        del self._last[owner]
 
     def close(self, owner: int, ranges: Iterable[int]) -> list[int]:
         """Note that an owner is through with ranges; returns those that it had. Others are not its to close."""

@@ -262,6 +262,6 @@ class Coordinator:
                 self._hearing.pushback(request, now)
             case Resume():
                 self._hearing.resume(request, now)
-            case Stopping():
+            case _:
                 self._roster.stop(request.order)
         return True

@@ -27,6 +27,9 @@ ACCOUNT_S: Final = 10.0
 MIN_SPAN_S: Final = 0.2
 """Seconds between two reports, at least, that the speed of spending is told from."""
 
+NO_RANGE: Final = -1
+"""In the place of a range that is never accounted for."""
+
 _NOTHING: Final = Decimal(0)
 _STEP: Final = Decimal("1e-12")
 """US dollars: amounts that are no sums of costs are rounded down to whole ones of these."""
@@ -44,7 +47,8 @@ class _Purse:
         self.heard_at = math.inf
         self.is_short = False
         self.final: Decimal | None = None  # what it has spent, once that is known for good
-        self.open: set[int] | None = None  # of one that is lost: ranges that are not accounted for
+        self.ranges: frozenset[int] = frozenset()  # that it had when it was lost
+        self.open: set[int] | None = None  # of these, those that are not accounted for
         self.parts: dict[int, dict[int, Decimal]] = {}  # booked for parts: by range and number
         self.closed = _NOTHING  # booked for parts of ranges that it has closed
         self.found: dict[int, Decimal] = {}
@@ -56,24 +60,22 @@ class _Purse:
 
     @property
     def counted(self) -> Decimal:
-        """What counts towards the cap."""
-        return max(self.taken, *self.granted.values()) if self.final is None else self.final
+        """What counts towards the cap: as much as it could spend, until it is known what it has spent."""
+        if self.final is not None:
+            return self.final
+        if self.open or self.open is None:
+            return max(self.taken, *self.granted.values())
+        return EXACT.add(self.closed, EXACT.add(_sum(self.found), _sum_of_parts(self.parts)))
 
     @property
     def newest(self) -> Decimal:
         """What it was told last."""
         return self.granted[max(self.granted)]
 
-    def account(self, *, is_exact: bool) -> None:
-        """Count what a lost owner really spent, once all of it is known."""
-        if self.open or self.open is None or not is_exact or self.final is not None:
-            return
-        ranges = self.found.keys() | self.parts.keys()
-        spent = self.closed
-        for each in ranges:
-            booked = _sum(self.parts.get(each, {}))
-            spent = EXACT.add(spent, max(booked, self.found.get(each, _NOTHING)))
-        self.final = spent
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known for good what it has spent."""
+        return self.final is not None or (self.open is not None and not self.open)
 
 
 class Grants:
@@ -100,7 +102,7 @@ class Grants:
         """By all owners of this session: by their word, and of lost ones what they can have spent at most."""
         return _sum(
             {
-                owner: purse.report.spent_usd if purse.open is None and purse.final is None else purse.counted
+                owner: purse.counted if purse.is_known or purse.open else purse.report.spent_usd
                 for owner, purse in self._purses.items()
             }
         )
@@ -117,8 +119,6 @@ class Grants:
     def heard(self, owner: int, lease: int, report: Report, now: float) -> None:
         """An owner's word: what it has taken, by the lease of this number."""
         purse = self._purses[owner]
-        if purse.final is not None:
-            return
         span = now - purse.heard_at
         if span >= MIN_SPAN_S:
             spent = ROUNDING.subtract(report.spent_usd, purse.report.spent_usd)
@@ -126,9 +126,8 @@ class Grants:
         if span >= MIN_SPAN_S or purse.heard_at == math.inf:
             purse.heard_at = now
         purse.report = report
-        newest = max((number for number in purse.granted if number <= lease), default=None)
-        if newest is not None:
-            purse.granted = {number: usd for number, usd in purse.granted.items() if number >= newest}
+        newest = max((number for number in purse.granted if number <= lease), default=0)
+        purse.granted = {number: usd for number, usd in purse.granted.items() if number >= newest}
 
     def told(self, owner: int) -> Decimal:
         """What an owner was told last that it is granted."""
@@ -160,8 +159,7 @@ class Grants:
         for other, purse in self._purses.items():
             if other != owner and range_ in purse.parts:
                 purse.parts[range_].pop(index, None)
-        if owner in self._purses:
-            self._purses[owner].parts.setdefault(range_, {})[index] = usd
+        self._purses[owner].parts.setdefault(range_, {})[index] = usd
 
     def close(self, owner: int, range_: int) -> None:
         """An owner is through with a range; so is whoever had it before."""
@@ -170,33 +168,32 @@ class Grants:
                 purse.closed = EXACT.add(purse.closed, _sum(purse.parts.pop(range_, {})))
             elif purse.open and range_ in purse.open:
                 purse.open.discard(range_)
-                purse.account(is_exact=self._is_exact)
 
     def found(self, owner: int, range_: int, usd: Decimal) -> None:
-        """What a lost owner had booked in a range, marks at their most."""
+        """What a lost owner had booked in a range, without its parts, marks at their most. The last word counts."""
         purse = self._purses.get(owner)
-        if purse is not None and purse.open is not None and range_ in purse.open:
+        if purse is not None and purse.open is not None and range_ in purse.ranges:
             purse.found[range_] = usd
             purse.open.discard(range_)
-            purse.account(is_exact=self._is_exact)
 
     def lost(self, owner: int, ranges: Collection[int]) -> None:
         """An owner is lost, and had these ranges."""
-        purse = self._purses.setdefault(owner, _Purse())
-        if purse.final is None and purse.open is None:
-            purse.open = set(ranges)
-            purse.is_short = False
-            purse.account(is_exact=self._is_exact)
+        purse = self._purses[owner]
+        purse.ranges, purse.is_short = frozenset(ranges), False
+        purse.open = set(ranges) if self._is_exact else {*ranges, NO_RANGE}
 
     def left_by(self, owner: int, spent: Decimal) -> None:
         """An owner has ended in order, and has spent so much in all."""
-        purse = self._purses.setdefault(owner, _Purse())
-        purse.final, purse.open, purse.is_short = spent, None, False
+        purse = self._purses[owner]
+        purse.final, purse.is_short = spent, False
         purse.parts.clear()
 
     def be_inexact(self) -> None:
         """A model's calls were set aside: no part tells what they cost, so a lost owner's grant stays spent."""
         self._is_exact = False
+        for purse in self._purses.values():
+            if purse.open:
+                purse.open.add(NO_RANGE)
 
     def reason_to_stop(self, now: float, living: Collection[int], *, are_others_silent: bool) -> StopWords | None:
         """Why the run stops, where nobody can send its next call, and nothing that is under way gives money back.
@@ -222,7 +219,7 @@ class Grants:
     def _unaccounted(self, living: Collection[int]) -> Iterator[Decimal]:
         """What owners may not have spent of their grants that are lost, or silent."""
         for owner, purse in self._purses.items():
-            if owner not in living and purse.final is None:
+            if owner not in living and not purse.is_known:
                 yield ROUNDING.subtract(purse.counted, purse.report.spent_usd)
 
     def _ahead(self, purse: _Purse, wanted: Decimal, living: int) -> Decimal:
@@ -244,4 +241,11 @@ def _sum(amounts: Mapping[int, Decimal]) -> Decimal:
     total = _NOTHING
     for each in amounts.values():
         total = EXACT.add(total, each)
+    return total
+
+
+def _sum_of_parts(parts: Mapping[int, Mapping[int, Decimal]]) -> Decimal:
+    total = _NOTHING
+    for each in parts.values():
+        total = EXACT.add(total, _sum(each))
     return total

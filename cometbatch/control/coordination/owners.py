@@ -81,8 +81,7 @@ class Owners:
 
     def end(self, owner: Owner, *, is_lost: bool) -> None:
         """An owner is no more."""
-        if not owner.is_gone:
-            self._gone = self._add(self._gone, owner.report.recorded)
+        self._gone = self._add(self._gone, owner.report.recorded)
         owner.is_lost, owner.has_left = is_lost, not is_lost
 
     def known_gone(self, numbers: Iterable[int]) -> None:

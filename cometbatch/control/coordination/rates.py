@@ -20,8 +20,9 @@ SAME: Final = 0.01
 """Share of a share. A smaller change is none."""
 
 JOIN_S: Final = 5.0
-"""Seconds in which owners that are meant to be there are expected: at the beginning, and after one was lost. So the
-first one to come does not take what the others will need."""
+"""Seconds in which owners are expected that are not there: at the beginning, and after one was lost. Their part of the
+requests in flight is kept free meanwhile, and who is there asks again soon, so that they need not wait for theirs of
+the rate."""
 
 
 class RateShare(Struct, frozen=True):
@@ -95,6 +96,8 @@ class Rates:
         asked = _Asked(owner, number, ends_at, now, [lease_s(len(living)) / 3])
         if self._settings.adaptive:
             asked.again_s.append(report_s(len(living)))
+        if now < self._all_until and len(living) < self._settings.owners:
+            asked.again_s.append(max(CONFIRM_S, len(living) / REPORTS_PER_S))
         requests = _lend(self._requests, asked, {each: demand.per_s for each, demand in demands.items()})
         tokens = _lend(self._tokens, asked, self._wanted_tokens(demands))
         turns = None
@@ -113,18 +116,30 @@ class Rates:
         return {owner: each.per_s * self._tokens.total / sent_per_s for owner, each in demands.items()}
 
     def _ceiling(self, asked: _Asked, living: Collection[int]) -> int:
-        owner, now = asked.owner, asked.now
-        concurrency, place = self._settings.concurrency, sorted(living).index(owner)
-        count = max(len(living), self._settings.owners if now < self._all_until else 1)
-        target = concurrency * (place + 1) // count - concurrency * place // count
+        """Requests that an owner may have in flight, by how many it has and wants."""
+        owner, now, concurrency = asked.owner, asked.now, self._settings.concurrency
+        wanted = {each: self._wanted_slots(each, now) for each in living}
+        if now < self._all_until:  # others are on their way
+            wanted |= dict.fromkeys(range(-1, len(living) - self._settings.owners - 1, -1), math.inf)
+        shares = {each: int(share + 1e-9) for each, share in divide(concurrency, wanted).items()}
+        over = sorted(shares, reverse=True)[: concurrency - sum(shares.values())]  # that no whole share is left of
+        target = shares[owner] + (owner in over)
         others = sum(
             max(int(self._slots.held(each, now)), self._in_flight.get(each, 0)) for each in living if each != owner
         )
         ceiling = max(0, min(target, concurrency - others))
+        is_less = ceiling < self._slots.held(owner, now)
         self._slots.give(owner, asked.number, ceiling, asked.ends_at)
-        if ceiling < target:
-            asked.again_s.append(max(CONFIRM_S, count / REPORTS_PER_S))
+        if ceiling < target or is_less:
+            asked.again_s.append(max(CONFIRM_S, len(living) / REPORTS_PER_S))
         return ceiling
+
+    def _wanted_slots(self, owner: int, now: float) -> float:
+        """How many requests an owner could have in flight; infinite where it has as many as it may."""
+        in_flight = self._in_flight.get(owner)
+        if in_flight is None or in_flight >= self._slots.held(owner, now):
+            return math.inf
+        return max(1, in_flight + self._waiting[owner])
 
     def _divided(self) -> list[Divided]:
         return [each for each in (self._requests, self._tokens, self._slots) if each is not None]

@@ -102,9 +102,9 @@ class Life:
         return process
 
     def _until_dead(self, driver: Process) -> None:
-        self.world.run(lambda: driver.is_dead, self.world.now + SESSION_S)
-        if driver.errors:
-            raise driver.errors[0]
+        self.world.run(lambda: driver.is_dead or bool(self.world.errors), self.world.now + SESSION_S)
+        if self.world.errors:
+            raise self.world.errors[0]
 
     def _ended(self, owners: int, settings: Settings) -> None:
         """A session is over, unless it was killed before it had begun."""

@@ -42,7 +42,11 @@ class Station:
         """A message has come to the process."""
 
         async def answer() -> None:
-            reply = await handling()
+            try:
+                reply = await handling()
+            except Exception as error:  # noqa: BLE001 - a life has nothing that explains it
+                self.process.errors.append(error)
+                return
             if not self.process.is_dead:
                 answered(reply)
 

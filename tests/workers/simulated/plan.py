@@ -130,14 +130,16 @@ def _mishap(chance: random.Random, owners: int, in_cluster: bool) -> Mishap:
     what = chance.choice((*kinds, "cut", "cut") if whom == "owner" and in_cluster else kinds)
     if whom == "coordinator" and what == "trigger":
         what = "kill"
+    operation = chance.choice(OPERATIONS) if what == "trigger" else ""
+    most = 3 if operation in {"link", "rename"} else 60
     return Mishap(
         what,
         whom,
         at_s=chance.choice((chance.random(), chance.uniform(0, 5))),
         owner=chance.randrange(4),
         for_s=0.0 if what == "kill" or (what == "trigger" and chance.random() < 0.4) else _pause_s(chance),
-        operation=chance.choice(OPERATIONS) if what == "trigger" else "",
-        number=chance.choice((1, chance.randint(1, 5), chance.randint(1, 60))),
+        operation=operation,
+        number=chance.choice((1, chance.randint(1, 5), chance.randint(1, most))),
     )
 
 

@@ -44,6 +44,7 @@ class World:
         self.processes: list[Process] = []
         self.current: Process | None = None  # whose code runs
         self.job: Job | None = None  # that runs in one go just now
+        self.errors: list[BaseException] = []  # that nothing in a life explains
         self.strands = Strands()
         self.log: list[tuple[float, str]] = []
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -203,7 +204,7 @@ class Process:
         self.is_dead = False
         self.is_frozen = False
         self.died_at = math.inf
-        self.errors: list[BaseException] = []
+        self.errors = world.errors
         self.on_death: list[Callable[[], None]] = []
         self.busy_until = 0.0  # its loop waits for the disk
         self.triggers: list[Trigger] = []
@@ -446,7 +447,7 @@ class Job:
             self._end(*self._done)
             return
         if self._strand is None:
-            if process.world.chance.random() > IN_STRAND:
+            if not process.triggers and process.world.chance.random() > IN_STRAND:
                 self._run_in_one_go()
                 return
             self._strand = process.world.strands.begin(self._work)
