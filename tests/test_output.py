@@ -37,7 +37,7 @@ from cometbatch.results.columns import (
     schema_of,
     status_of,
 )
-from cometbatch.results.tallies import add, tally
+from cometbatch.results.tallies import add, add_all, tally
 from tests.readme_tables import columns_table
 
 NOW = datetime(2026, 9, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -443,6 +443,8 @@ def test_tallies_add_up(left: list[Outcome], right: list[Outcome]) -> None:
     """The tally of two parts is the sum of their tallies, and of nothing it is empty."""
     assert add(tally(left), tally(right)) == tally([*left, *right])
     assert add(tally(left), Tally()) == tally(iter(left))
+    assert add_all([tally(left), tally(right), tally(left)]) == add(tally([*left, *right]), tally(left))
+    assert add_all([]) == Tally()
 
 
 def test_a_total_does_not_lose_its_last_digits() -> None:

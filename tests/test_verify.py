@@ -20,8 +20,10 @@ import pytest
 import cometbatch
 from cometbatch.commands.verify_report import CHECKS, PLACES_SHOWN, Verification
 from cometbatch.input.table import open_source
-from cometbatch.records import CallRequest, Completion, Rates
+from cometbatch.records import CallRequest, Completion, Rates, Tally
 from cometbatch.results import parts, row_checks
+from cometbatch.run_state.owner_files import CommittedPart
+from cometbatch.run_state.run import directory_of
 from cometbatch.wire import chat
 from tests.workbench import FORMATS, MODEL, Network, Workbench, carry_out, files, peak_bytes, simulator
 
@@ -121,6 +123,15 @@ def test_a_data_set_of_workers_holds_while_it_names_their_parts(bench: Workbench
     for each in names:
         (made / f"{each.stem}.part").hardlink_to(each)
     assert failed(cometbatch.verify(job)) == set()
+    directory = directory_of(bench.folder / "out", is_dataset=True)
+    info = parts.read_info(names[0], str(cometbatch.verify(job).run_id), 0)
+    directory.owners.committed.mkdir()
+    note = CommittedPart(info.run_id, 0, names[0].stat().st_size, info.tally)
+    directory.owners.note_part(1, 1, note)
+    assert failed(cometbatch.verify(job)) == set()
+    directory.owners.note_part(1, 2, msgspec.structs.replace(note, tally=Tally(failed=5)))
+    assert "00000.part: its worker noted another total" in places(cometbatch.verify(job), "sums")
+    (directory.owners.committed / "1-2.jsonl").unlink()
     (made / "00099.part").write_bytes(b"whatever")
     assert "00099.part" in places(cometbatch.verify(job), "parts")
     (made / "00099.part").unlink()

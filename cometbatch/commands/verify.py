@@ -140,6 +140,7 @@ def _check_run(
     answers = _answers(manifest, findings)
     files = FileChecks(directory, manifest, names, findings, answers)
     files.check_strays(partitions)
+    files.check_notes()
     check_job_slices(manifest, [("the job given", asked), ("manifest.json", job)], findings)
     paths = check_files(directory, manifest, result, findings)
     published = PublishedResult(result, findings, files.check_metadata, paths)

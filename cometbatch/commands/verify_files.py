@@ -1,5 +1,6 @@
 """`verify`, of each file as a whole: which files there are, whose they are, whether they can be read."""
 
+import contextlib
 import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -61,6 +62,18 @@ class FileChecks:
         for path in self._directory.leftovers(done, last, functools.partial(partitions_of, self._manifest)):
             if path.name not in strays:
                 self._findings.add("leftovers", "left by a process that was killed", where=path.name)
+
+    def check_notes(self) -> None:
+        """What workers noted of their parts, which `status` and `run` read first, is what the parts say."""
+        directory, run_id = self._directory, self._manifest.run_id
+        sizes, round_of = directory.parts.sizes(), directory.reopened().number_of
+        for note in directory.owners.parts(run_id):
+            if sizes.get(note.index, ("", -1))[1] != note.size or note.round != round_of(note.index):
+                continue  # it counts for nothing
+            path = directory.parts.path(note.index)
+            with contextlib.suppress(CheckpointError):  # told of with the part
+                if parts.read_info(path, run_id, note.index).tally != note.tally:
+                    self._findings.add("sums", "its worker noted another total", where=path.name)
 
     def _strays(self, last: Session | None, done: Collection[int]) -> set[str]:
         """Journals of workers that count although each partition has its part; a damaged part is told of later."""

@@ -1,11 +1,11 @@
 """Totals over records. Guards: totals of two sets of calls add up to the total of both, whatever fields there are."""
 
+import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from functools import reduce
 from typing import Any, Final
 
 from cometbatch.money.exact import EXACT
@@ -175,7 +175,14 @@ def median_cost(tally: Tally) -> Decimal | None:
 
 def add(left: Tally, right: Tally) -> Tally:
     """The tally of both tallies' calls together."""
-    return Tally(**{name: _adder(name)(getattr(left, name), getattr(right, name)) for name in Tally.__struct_fields__})
+    return Tally(**{name: adder(getattr(left, name), getattr(right, name)) for name, adder in _ADDERS.items()})
+
+
+def add_all(some: Sequence[Tally]) -> Tally:
+    """The tally of all of these tallies' calls together: of many, in a fraction of the time that adding each takes."""
+    if not some:
+        return Tally()
+    return Tally(**{name: total([getattr(each, name) for each in some]) for name, total in _TOTALS.items()})
 
 
 def _adder(name: str) -> Callable[[Any, Any], Any]:
@@ -184,9 +191,34 @@ def _adder(name: str) -> Callable[[Any, Any], Any]:
         return max
     if name.endswith("_usd"):
         return EXACT.add
-    if name in _COUNTERS:
-        return lambda left, right: dict(Counter(left) + Counter(right))
-    return int.__add__
+    return _counted_together if name in _COUNTERS else int.__add__
+
+
+def _counted_together(left: dict[Any, int], right: dict[Any, int]) -> dict[Any, int]:
+    return dict(Counter(left) + Counter(right)) if left and right else left or right
+
+
+_ADDERS: Final = {name: _adder(name) for name in Tally.__struct_fields__}
+
+
+def _total(name: str) -> Callable[[list[Any]], Any]:
+    """How many values of this field of tallies become one."""
+    if name.startswith("largest_"):
+        return max
+    if name.endswith("_usd"):
+        return functools.partial(functools.reduce, EXACT.add)
+    return _counted_in_all if name in _COUNTERS else sum
+
+
+def _counted_in_all(counts: list[dict[Any, int]]) -> dict[Any, int]:
+    found: dict[Any, int] = {}
+    for each in filter(None, counts):
+        for key, count in each.items():
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+_TOTALS: Final = {name: _total(name) for name in Tally.__struct_fields__}
 
 
 def beyond(whole: Tally, part: Tally) -> Tally:
@@ -212,7 +244,7 @@ def charges_of(tally: Tally) -> Tally:
 
 def spent(tally: Tally) -> Decimal:
     """US dollars that may have been spent, at most: outcomes, asks that were not accepted, and possible charges."""
-    return reduce(EXACT.add, (tally.cost_usd, tally.rejected_cost_usd, tally.charges_usd))
+    return functools.reduce(EXACT.add, (tally.cost_usd, tally.rejected_cost_usd, tally.charges_usd))
 
 
 def _differs(outcome: Answered) -> bool:
@@ -224,4 +256,4 @@ def _differs(outcome: Answered) -> bool:
 
 
 def _money(amounts: Iterable[Decimal | None]) -> Decimal:
-    return reduce(EXACT.add, (amount for amount in amounts if amount is not None), Decimal(0))
+    return functools.reduce(EXACT.add, (amount for amount in amounts if amount is not None), Decimal(0))

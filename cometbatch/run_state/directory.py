@@ -101,7 +101,8 @@ class Reopened(Struct, frozen=True):
 
     def number_of(self, index: int) -> int:
         """The number of that round."""
-        return self.round_of(index).round
+        found = self.partitions.get(index)
+        return 0 if found is None else found.round
 
 
 _FIRST: Final = Round(0, 0)

@@ -60,4 +60,7 @@ def name_of(index: int) -> str:
 
 def index_in(found: re.Match[str] | None) -> int | None:
     """The partition or range in a name; None where the name is none of ours, as with a zero too many."""
-    return int(found[1]) if found and name_of(int(found[1])) == found[1] else None
+    if found is None:
+        return None
+    digits = found[1]
+    return int(digits) if len(digits) == INDEX_DIGITS or digits[0] != "0" else None

@@ -7,6 +7,7 @@ Guards: charges are counted once, whenever the process dies: its file says, too,
 journals and marks counts any more. A line of a part is a copy of what its footer says, and counts only where it fits.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -51,6 +52,7 @@ class CommittedPart(Struct, frozen=True, tag="part", tag_field="record", omit_de
 
 
 _COMMITTED_PART: Final = msgspec.json.Decoder(CommittedPart)
+_NOTHING: Final = msgspec.to_builtins(Tally())
 
 
 class OwnerFiles:
@@ -93,7 +95,7 @@ class OwnerFiles:
         """
         path = self.committed / f"{owner_name(session, worker)}.jsonl"
         with local.naming(path, "can't be written"), path.open("ab", buffering=0) as file:
-            file.write(line_of(msgspec.json.encode(part)))
+            file.write(line_of(_encoded(part)))
 
     @property
     def has_notes(self) -> bool:
@@ -107,10 +109,19 @@ class OwnerFiles:
         """
         found = ((name, COMMITTED.fullmatch(name)) for name in local.entries(self.committed))
         for _, _, name in sorted((int(match[1]), int(match[2]), name) for name, match in found if match):
-            for line in (local.content(self.committed / name, None) or b"").splitlines(keepends=True):
-                part = _part(line)
-                if part is not None and part.run_id == run_id:
-                    yield part
+            path = self.committed / name
+            with local.naming(path, "can't be read"), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                for line in file:
+                    part = _part(line)
+                    if part is not None and part.run_id == run_id:
+                        yield part
+
+
+def _encoded(part: CommittedPart) -> bytes:
+    """A part in a line, which leaves out what its tally has none of: a run may have half a million."""
+    told = msgspec.to_builtins(part)
+    told["tally"] = {name: value for name, value in told["tally"].items() if value != _NOTHING[name]}
+    return msgspec.json.encode(told)
 
 
 def _part(line: bytes) -> CommittedPart | None:

@@ -5,13 +5,19 @@ parts of a data set are the result; what an owner finishes of it lies in the run
 is a second name of the same file, which anybody may make, and again.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from cometbatch.run_state.names import DATASET_PART, PART, index_in, name_of
 from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.store import local
+
+END_BYTES: Final = 64 * 1024
+"""Bytes at the end of a part that have its metadata, and the sum over all pages with them. Two files of one size that
+have the same there are copies of each other; with fewer bytes a part with a long job might hide its sum."""
 
 
 class PartFiles:
@@ -45,28 +51,34 @@ class PartFiles:
 
     def there(self) -> list[int]:
         """The partitions with a part under its present name, ascending. In a data set it may be an old round's."""
-        found = set(self.in_run())
+        return sorted({index for index, _ in self.beside(frozenset())})
+
+    def beside(self, known: AbstractSet[str]) -> Iterator[tuple[int, str]]:
+        """The same, each with the name of its file, but for files of these names; a data set may have two for one."""
+        yield from self._present(local.entries(self.within), known)
         if self.is_dataset:
-            names = map(DATASET_PART.fullmatch, local.entries(self.folder))
-            found |= {index for name in names if (index := index_in(name)) is not None}
-        return sorted(found)
+            for name in set(local.entries(self.folder)) - known:
+                if (index := index_in(DATASET_PART.fullmatch(name))) is not None:
+                    yield index, name
 
     def in_run(self) -> list[int]:
         """The partitions whose part lies in the run directory, ascending."""
         return sorted(index for index, _ in self._present(local.entries(self.within)))
 
-    def sizes(self) -> dict[int, int]:
-        """The same partitions, with the bytes of their parts. Raises `CheckpointError` where they can't be read."""
+    def sizes(self) -> dict[int, tuple[str, int]]:
+        """The same partitions, with the names of their parts and their bytes. Raises as `local.sizes` does."""
         found = local.sizes(self.within)
-        return {index: found[name] for index, name in self._present(found)}
+        return {index: (name, found[name]) for index, name in self._present(found)}
 
-    def _present(self, names: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def _present(self, names: Iterable[str], known: AbstractSet[str] = frozenset()) -> Iterator[tuple[int, str]]:
         """The parts under their present names among these, each with its partition."""
         round_of = self._rounds()
-        for name in names:
-            index = index_in(PART.fullmatch(name))
-            if index is not None and name == _name(index, round_of(index)):
-                yield index, name
+        for name in set(names) - known if known else names:
+            found = PART.fullmatch(name)
+            if (index := index_in(found)) is not None and found is not None:
+                round_ = round_of(index)
+                if found[2] == (str(round_) if round_ else None):
+                    yield index, name
 
     def all(self) -> Iterator[tuple[int, Path]]:
         """Every part, of whichever round, with its partition; in a data set under each of its names."""
@@ -119,11 +131,34 @@ class PartFiles:
             self.link(index)
 
     def unlinked(self) -> list[int]:
-        """The partitions whose part lies in the run directory, and is not what the data set names."""
+        """The partitions whose part lies in the run directory, and is not what the data set names.
+
+        A copy of it will do: whoever copies a run to another disk may get two files of one.
+        """
         if not self.is_dataset:
             return []
         pairs = ((index, self._of_owners(index), self.published(index)) for index in self.in_run())
-        return [index for index, part, name in pairs if not (name.exists() and name.samefile(part))]
+        return [index for index, part, name in pairs if not _is_copy(name, part)]
+
+
+def _is_copy(name: Path, part: Path) -> bool:
+    """Whether this is the part, or a file with the same end, which has the sum over all that is before it."""
+    with local.naming(name, "can't be read"):
+        try:
+            if name.samefile(part):
+                return True
+            ends = [_end(path) for path in (name, part)]
+        except FileNotFoundError:
+            return False
+    return ends[0] == ends[1]
+
+
+def _end(path: Path) -> tuple[int, bytes]:
+    """How many bytes a file has, and the last of them."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES))
+        return size, file.read()
 
 
 def _name(index: int, round_: int) -> str:

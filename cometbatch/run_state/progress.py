@@ -142,7 +142,7 @@ def _look(directory: RunDirectory, manifest: Manifest, accept: Collection[str]) 
     journals = _OpenPartitions(directory, manifest, last, {attempt_of(*mark) for mark in marks})
     journals.read_all(seen.committed)
     seen.look()
-    done, by_slice = frozenset(seen.committed), dict(seen.by_slice)
+    done, by_slice = frozenset(seen.committed), seen.by_slice()
     open_ones = {index: opened for index, opened in journals.found.items() if index not in done}
     for index, opened in open_ones.items():
         number = manifest.partition(index).slice
