@@ -30,8 +30,8 @@ from cometbatch.engines.ray_cluster import CPUS, Cluster, compare_versions, load
 from cometbatch.errors import CometbatchError
 from cometbatch.results import tallies
 
-PLACE_S: Final = 10.0  # seconds after which it is said that a worker has no place yet
-NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has found a place
+PLACE_S: Final = 10.0  # seconds after which it is said that a worker has not started yet
+NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has started
 ANSWER_S: Final = 5.0  # seconds that an owner waits for an answer, which comes within a lease's length
 DRIVEN_S: Final = 2.0  # seconds that the driver waits for an answer, before it says its word again
 SILENCE_S: Final = 30  # seconds without an answer of the coordinator, after which a worker ends its process
@@ -240,40 +240,45 @@ class RayLauncher:
     async def launch(self, owner: int) -> _Owner:
         """Start an owner's actor, compare versions, and only then give it its work.
 
-        Returns once it has a place. Raises `CometbatchError` where no worker at all finds one, and `UsageError` where
-        its node has another version of this package.
+        Returns once it has a place; one that is lost before is made anew. Raises `CometbatchError` where no worker at
+        all could be started, and `UsageError` where its node has another version of this package.
         """
-        made = (
-            loaded_ray()
-            .remote(_OwnerActor)
-            .options(num_cpus=CPUS, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        )
-        actor = made.remote(self._coordinator, self._job.carry)
-        self._actors.append(actor)
-        if words := compare_versions(await self._hello(owner, actor)):
+        made = loaded_ray().remote(_OwnerActor)
+        usual = {"num_cpus": CPUS, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
+        started, found = time.monotonic(), None
+        while found is None:
+            actor = made.options(**usual).remote(self._coordinator, self._job.carry)
+            self._actors.append(actor)
+            found = await self._hello(owner, actor, started)
+        if words := compare_versions(found):
             self._job.tell(words)
         content = self._job.assigned(owner)
         chunks = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
         self._owners.append(_Owner(owner, actor, actor.carry.remote(*chunks)))
         return self._owners[-1]
 
-    async def _hello(self, owner: int, actor: Any) -> dict[str, str]:
+    async def _hello(self, owner: int, actor: Any, started: float) -> dict[str, str] | None:
+        """What an actor says of its versions, once it is there; None where it is lost, as with its node."""
         answer = asyncio.wrap_future(actor.hello.remote().future())
-        started = time.monotonic()
-        done, _ = await asyncio.wait([answer], timeout=PLACE_S)
+        done, _ = await asyncio.wait([answer], timeout=max(0.0, started + PLACE_S - time.monotonic()))
         if not done:
-            self._job.tell(f"worker {owner} has no place on the Ray cluster yet: its CPUs are all in use")
+            self._job.tell(f"worker {owner} has not started on the Ray cluster yet: its CPUs may all be in use")
         while not done:
-            if not self._owners and time.monotonic() - started > NO_PLACE_S:
-                raise CometbatchError(f"No worker could be started on the Ray cluster within {NO_PLACE_S:.0f} s.")
+            self._refuse_to_wait(started)
             done, _ = await asyncio.wait([answer], timeout=1)
         try:
             found: dict[str, str] = answer.result()
         except loaded_ray().exceptions.RayError as error:
             if "No module named" in str(error) or "AttributeError" in str(error):
                 raise other_version("none that fits") from error
-            raise CometbatchError(f"Worker {owner} could not be started on the Ray cluster.") from error
+            self._refuse_to_wait(started)
+            await asyncio.sleep(1)
+            return None
         return found
+
+    def _refuse_to_wait(self, started: float) -> None:
+        if not self._owners and time.monotonic() - started > NO_PLACE_S:
+            raise CometbatchError(f"No worker could be started on the Ray cluster within {NO_PLACE_S:.0f} s.")
 
     async def aclose(self) -> None:
         """End all actors, and the cluster where it is our own; outwait the leases of those out of reach."""

@@ -92,6 +92,7 @@ class Cluster:
             **dict.fromkeys((*keys, *withheld, *NOT_OURS)),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_worker_niceness": "0",  # else the coordinator is late wherever anything else runs
         }
         with _handling_kept(), _environment(changes):  # Ray reads some of them as it is loaded
             loaded_ray().init(

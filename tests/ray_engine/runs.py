@@ -97,6 +97,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a group of processes of its own, as a terminal's
         )
 
     def folder(self) -> Path:
@@ -136,6 +137,11 @@ def ports_of(pid: int) -> set[int]:
 
 def _links(pid: int) -> list[Path]:
     return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+
+
+def parent_of(pid: int) -> int:
+    """The process that started a process, or has taken its place."""
+    return int(re.findall(r"PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
 
 
 def title_of(pid: int) -> str:
