@@ -122,6 +122,7 @@ class Reporting:
             waiting_for="" if runner is None else logged(runner.told.waiting_for()),
             largest_output_tokens=0 if runner is None else runner.told.largest_output_tokens,
             committed=self._once.committed,
+            unanswered_s=0.0 if runner is None else runner.told.unanswered_s,
         )
 
     def confirmed(self) -> None:

@@ -59,6 +59,8 @@ class SimulatedDisk:
         self._world = world
         self._root = root
         self._speed = speed
+        self._parts: set[Path] = set()  # that owners have made
+        self.broken: list[str] = []  # laws of parts that somebody broke
 
     def asked(self, kind: str) -> None:
         """Some process asks for a change. Raises `KilledError` where that process is dead."""
@@ -82,6 +84,8 @@ class SimulatedDisk:
             inner.setattr(mmap, "mmap", self._map_class())
             for name, kind in KINDS.items():
                 inner.setattr(os, name, self._asking(kind, getattr(os, name)))
+            for name in ("replace", "rename", "link"):
+                inner.setattr(os, name, self._naming(getattr(os, name)))
             for name in SYNCS:
                 inner.setattr(os, name, self._asking("sync", getattr(os, name)))
             inner.setattr(os, "pwrite", self._asking("mark", os.pwrite))
@@ -96,6 +100,23 @@ class SimulatedDisk:
             return step(*arguments, **options)
 
         return asked
+
+    def _naming(self, step: Callable[..., T]) -> Callable[..., T]:
+        """What gives a part its name."""
+
+        def named(source: Any, target: Any, **options: Any) -> T:
+            process, part = self._world.current, Path(target)
+            if process is not None and process.worker and part.parent.name == "parts":
+                if process.lease_left_s() <= 0:
+                    self.broken.append(f"parts: {process.name} makes {part.name} without a lease")
+                result, existed = step(source, target, **options), part.exists()
+                if existed and part in self._parts:
+                    self.broken.append(f"parts: {process.name} replaces {part.name}")
+                self._parts.add(part)
+                return result
+            return step(source, target, **options)
+
+        return named
 
     def _opening(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def opened(path: Any, mode: str = "r", buffering: int = -1, *more: Any, **options: Any) -> Any:

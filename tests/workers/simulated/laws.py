@@ -9,12 +9,14 @@ from typing import Final
 from msgspec import Struct
 
 from cometbatch.control.coordination.turns import BELOW_PER_S, LATE_S
+from cometbatch.runner.patience import MAX_BREATH_S
 from tests.workers.simulated.plain import Settings
 from tests.workers.simulated.service import WORST_USD, Request, answered_number
 from tests.workers.simulated.table import Table
 
 SLACK: Final = 1.03  # clocks of owners are a little too fast
-RETRY_TOLD_S: Final = 0.15  # from a service's word that it asks to wait to the last request of anybody
+TOLD_S: Final = 0.12  # from what one owner learns to the last request of another one that does not know it
+HTTP_TOO_MANY: Final = 429
 TURN_S: Final = 0.01  # from a reply to its record, if nothing stands still
 WINDOWS_S: Final = (0.1, 0.5, 1.0, 3.0, 10.0)
 
@@ -24,11 +26,17 @@ class BrokenLawError(AssertionError):
 
 
 class Ended(Struct, frozen=True):
-    """A session that is over, as the world saw it."""
+    """A session that is over, as the world saw it.
+
+    `is_quiet`: nothing happened to a process, and no message was lost or late. `stopped_at`: when the coordinator
+    ordered everybody to stop; infinite where it did not.
+    """
 
     number: int
     owners: int
     settings: Settings
+    is_quiet: bool = False
+    stopped_at: float = math.inf
 
 
 class Harm(Struct):
@@ -45,15 +53,14 @@ class Harm(Struct):
 class Witness(Struct):
     """What the world saw of a life. `harm`: by process.
 
-    `unsent`: requests that were marked and never left. `late_links`: parts of somebody who had been told that its
-    ranges are another's.
+    `unsent`: requests that were marked and never left. `parts`: laws of parts that were broken, in words.
     """
 
     table: Table
     ledger: Sequence[Request]
     sessions: Sequence[Ended]
     harm: Mapping[str, Harm]
-    late_links: Sequence[str]
+    parts: Sequence[str]
     unsent: int
 
 
@@ -63,7 +70,28 @@ def broken(witness: Witness) -> Iterator[str]:
     yield from _bill(witness)
     yield from _fence(witness)
     yield from _rate(witness)
-    yield from witness.late_links
+    for session in witness.sessions:
+        if session.owners and session.is_quiet:
+            yield from _pauses(witness, session)
+            yield from _stop(witness, session)
+    yield from witness.parts
+
+
+def of_a_session(
+    table: Table, ledger: Sequence[Request], session: Ended, kinds: Sequence[str], *, has_ended: bool
+) -> Iterator[str]:
+    """Each law that does not hold at the end of a session. `kinds`: of its stops. `has_ended`: in order."""
+    cap, run = session.settings.max_cost_usd, table.found()
+    if cap is not None and spent(ledger) > cap:
+        yield f"budget: {spent(ledger)} of {cap} was spent"
+    if not has_ended or not session.owners:
+        return
+    if not kinds and not run.is_complete:
+        yield f"end: session {session.number} ended without a stop, and {len(run.missing)} partitions are missing"
+    if cap is not None and "budget" in kinds:
+        left = cap - table.spent(run)
+        if left > (session.owners + 1) * WORST_USD:
+            yield f"budget: session {session.number} stopped with {left} of {cap} left"
 
 
 def spent(ledger: Sequence[Request]) -> Decimal:
@@ -148,6 +176,28 @@ def _rate(witness: Witness) -> Iterator[str]:
                         f"{per_s * window_s + burst:.1f} may leave"
                     )
                     break
+
+
+def _pauses(witness: Witness, session: Ended) -> Iterator[str]:
+    """Where the service asks to wait, nobody sends from a moment later on, for a breath at least."""
+    if session.settings.adaptive or len(witness.table.queues) > 1:
+        return  # the pace slows everybody down, or one model alone waits
+    own = [each for each in witness.ledger if each.session == session.number]
+    for told in own:
+        if told.status != HTTP_TOO_MANY or not told.heard:
+            continue
+        until = told.replied_at + 0.9 * min(told.retry_after_s or 0.0, MAX_BREATH_S) - TOLD_S
+        for each in own:
+            if told.replied_at + TOLD_S < each.left_at < until:
+                yield f"pause: #{told.number} was asked to wait at {told.replied_at:.3f}: {_describe(each)}"
+                return
+
+
+def _stop(witness: Witness, session: Ended) -> Iterator[str]:
+    """Nobody sends once everybody was ordered to stop."""
+    for each in witness.ledger:
+        if each.session == session.number and each.left_at > session.stopped_at + TOLD_S:
+            yield f"stop: ordered at {session.stopped_at:.3f}: {_describe(each)}"
 
 
 def _burst(per_s: float, owners: int) -> float:

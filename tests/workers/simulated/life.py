@@ -9,7 +9,7 @@ import pytest
 from tests.workers.simulated import laws
 from tests.workers.simulated.disk import DiskSpeed, SimulatedDisk
 from tests.workers.simulated.laws import BrokenLawError, Ended, Harm
-from tests.workers.simulated.net import Net
+from tests.workers.simulated.net import Net, NetFaults
 from tests.workers.simulated.plain import Settings, plain_session
 from tests.workers.simulated.plan import Mishap, Plan, SessionPlan
 from tests.workers.simulated.service import Faults, SimulatedService
@@ -19,6 +19,7 @@ from tests.workers.simulated.world import Process, Trigger, World, usual_clock
 
 SESSION_S = 400.0  # virtual seconds in which any session ends
 QUIET = Faults()
+LAST = SessionPlan(0, in_cluster=False, service=QUIET, net=NetFaults(), mishaps=())
 
 
 class Life:
@@ -31,7 +32,7 @@ class Life:
         self.table.directory().create()
         self.service = SimulatedService(self.world, QUIET)
         self.harm: dict[str, Harm] = {}
-        self.late_links: list[str] = []
+        self.parts: list[str] = []
         self.sessions: list[Ended] = []
         self._started = 0
 
@@ -39,11 +40,11 @@ class Life:
         """Live. Raises `BrokenLawError`, and `NoProgressError` where it does not end."""
         plan, speed = self.plan, DiskSpeed(sync_s=self.plan.sync_s, stall=self.plan.stall, step=self.plan.step)
         disk = SimulatedDisk(self.world, self.table.folder, speed)
+        self.parts = disk.broken
         with disk.watching(patch):
             try:
                 for each in plan.sessions:
                     self._session(each, plan.settings)
-                    self._check_money(plan.settings)
                 self._last_session()
                 self.world.run(lambda: not self.world.processes, self.world.now + SESSION_S)
                 self._check()
@@ -62,7 +63,7 @@ class Life:
             driver.start(lambda: plain_session(driver, self.table, self.service, settings))
             self._with_mishaps(plan, driver, None, None)
             self._until_dead(driver)
-            self._ended(0, settings)
+            self._ended(plan, settings)
             return
         net = Net(self.world, plan.net)
         session = Session(
@@ -78,7 +79,7 @@ class Life:
         driver.start(lambda: session.drive_session(driver))
         self._with_mishaps(plan, driver, session, net)
         self._until_dead(driver)
-        self._ended(plan.owners, settings)
+        self._ended(plan, settings, session)
         for owner, when in session.lost_at.items():
             self.harm.setdefault(session.owners[owner].name, Harm()).lost_at = when
 
@@ -89,7 +90,7 @@ class Life:
         driver = self._process("last driver")
         driver.start(lambda: plain_session(driver, self.table, self.service, settings))
         self._until_dead(driver)
-        self._ended(0, settings)
+        self._ended(LAST, settings)
 
     def _process(self, name: str) -> Process:
         self._started += 1
@@ -106,11 +107,22 @@ class Life:
         if self.world.errors:
             raise self.world.errors[0]
 
-    def _ended(self, owners: int, settings: Settings) -> None:
-        """A session is over, unless it was killed before it had begun."""
+    def _ended(self, plan: SessionPlan, settings: Settings, session: Session | None = None) -> None:
+        """A session is over. One that was killed before it had begun is none."""
         last = self.table.directory().last_session()
-        if last is not None and last.number not in {each.number for each in self.sessions}:
-            self.sessions.append(Ended(last.number, owners, settings))
+        if last is None or last.number in {each.number for each in self.sessions}:
+            return
+        is_quiet = not plan.mishaps and plan.net == NetFaults()
+        ended = Ended(last.number, plan.owners, settings, is_quiet)
+        kinds: tuple[str, ...] = ()
+        has_ended = False
+        if session is not None:
+            ended = msgspec.structs.replace(ended, stopped_at=session.stopped_at)
+            kinds, has_ended = tuple(each.words.kind for each in session.driven.stops), session.has_ended
+        self.sessions.append(ended)
+        words = list(laws.of_a_session(self.table, self.service.ledger, ended, kinds, has_ended=has_ended))
+        if words:
+            raise BrokenLawError("\n".join(words))
 
     # -- mishaps -----------------------------------------------------------------------------------------------------
 
@@ -145,18 +157,13 @@ class Life:
 
     # -- laws --------------------------------------------------------------------------------------------------------
 
-    def _check_money(self, settings: Settings) -> None:
-        cap = settings.max_cost_usd
-        if cap is not None and laws.spent(self.service.ledger) > cap:
-            raise BrokenLawError(f"budget: {laws.spent(self.service.ledger)} of {cap} was spent")
-
     def _check(self) -> None:
         witness = laws.Witness(
             self.table,
             self.service.ledger,
             self.sessions,
             self.harm,
-            tuple(self.late_links),
+            self.parts,
             self.service.unsent,
         )
         if words := list(laws.broken(witness)):

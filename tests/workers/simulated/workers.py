@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class Session:
     ) -> None:
         self.owners: dict[int, Process] = {}  # all that were ever started, by number
         self.lost_at: dict[int, float] = {}  # by owner, by the world's time
+        self.stopped_at = math.inf  # everybody, by the world's time
+        self.has_ended = False  # its driver, in order
         self.number = 0
         self.driven = Driven()
         self.stops: tuple[StopOrder, ...] = ()
@@ -108,6 +111,7 @@ class Session:
                     await self.aclose()
             directory.epoch.close()
             unshare(directory)
+        self.has_ended = True
 
     async def _here(self, told: CoordinatorSettings, due: Sequence[int]) -> None:
         """The coordinator is in the driver's process."""
@@ -154,8 +158,13 @@ class Session:
         await self._supervised()
 
     def _watched(self, coordinator: Coordinator) -> Coordinator:
-        """Remember when it takes an owner for lost."""
-        lose = coordinator._roster.lose
+        """Remember when it takes an owner for lost, and when it orders everybody to stop."""
+        lose, stop = coordinator._roster.lose, coordinator._roster.stop
+
+        def stopped(order: StopOrder) -> None:
+            if order.queue is None:
+                self.stopped_at = min(self.stopped_at, self.world.now)
+            stop(order)
 
         def lost(owner: Known, now: float) -> None:
             self.world.note(f"owner {self.number}-{owner.number} is lost")
@@ -163,6 +172,7 @@ class Session:
             lose(owner, now)
 
         coordinator._roster.lose = lost  # type: ignore[method-assign]
+        coordinator._roster.stop = stopped  # type: ignore[method-assign]
         return coordinator
 
     async def _supervised(self) -> None:
@@ -200,6 +210,7 @@ class Session:
         process = Process(self.world, f"owner {self.number}-{owner}", usual_clock(self.world))
         self.owners[owner] = process
         line = SimulatedLine(self._net, process, owner)
+        process.worker, process.lease_left_s = owner, line.lease_left_s
         process.start(lambda: self._work(process, owner, line))
         self.new_owner(process)
         return Started(owner, process)

@@ -204,6 +204,8 @@ class Process:
         self.is_dead = False
         self.is_frozen = False
         self.died_at = math.inf
+        self.worker = 0  # its number as an owner
+        self.lease_left_s: Callable[[], float] = lambda: math.inf
         self.errors = world.errors
         self.on_death: list[Callable[[], None]] = []
         self.busy_until = 0.0  # its loop waits for the disk
