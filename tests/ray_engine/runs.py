@@ -70,7 +70,7 @@ class RayRun:
         try:
             yield command
         finally:
-            left = {folder for pid in others() if (folder := folder_of(pid)) is not None}
+            left = {*command.folders, *(folder for pid in others() if (folder := folder_of(pid)) is not None)}
             command.process.kill()
             command.process.communicate()
             for pid in others():
@@ -93,9 +93,10 @@ class RayRun:
 
 
 class Command:
-    """A command that was started."""
+    """A command that was started. `folders`: those of its own cluster that were asked for."""
 
     def __init__(self, job: Path, options: tuple[str, ...]) -> None:
+        self.folders: list[Path] = []
         self.process = subprocess.Popen(
             [*COMMAND, str(job), *options],
             env={**os.environ, KEY_ENV: KEY},
@@ -107,13 +108,15 @@ class Command:
 
     def folder(self) -> Path:
         """Where Ray keeps the files of this command's own cluster."""
-        return next(folder for pid in others(self) if (folder := folder_of(pid)) is not None)
+        self.folders.append(next(folder for pid in others(self) if (folder := folder_of(pid)) is not None))
+        return self.folders[-1]
 
 
 def folder_of(pid: int) -> Path | None:
     """Where a cluster keeps its files, if this is the process that knows all its nodes."""
-    words = title_of(pid).split("\0")
-    start = "--session-dir="
+    words, start = [""], "--session-dir="
+    with suppress(OSError):  # it has ended
+        words = title_of(pid).split("\0")
     named = [word.removeprefix(start) for word in words if word.startswith(start)]
     return Path(named[0]).parent if "gcs_server" in words[0] and named else None
 

@@ -100,6 +100,7 @@ def test_a_dead_driver_and_the_same_command_at_once(tmp_path: Path, then: tuple[
         with run.started(*ON_RAY) as first:
             at(server, ROWS // 4)
             ports = {port for pid in others(first, "ray::_OwnerActor") for port in ports_of(pid)}
+            first.folder()  # which is removed afterwards: the command itself can't
             first.process.kill()
             dead = time.monotonic()
             with run.started(*then) as second:
