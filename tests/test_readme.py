@@ -53,6 +53,7 @@ DOCS = (
     "statistics",
     "telemetry",
     "updates",
+    "workers",
 )
 ALL_TABLES = {
     "job_keys",

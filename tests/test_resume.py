@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -93,13 +94,13 @@ def test_a_partition_committed_during_a_look_is_counted_once(tmp_path: Path, mon
     """A row that was recorded is never missing from a look, nor there twice, however the run goes on meanwhile."""
     run = RunOnDisk(tmp_path, 4, 4)
     run.write_journal(0, [unsendable(row) for row in range(4)])
-    there = run.directory.parts.there
+    beside = run.directory.parts.beside
 
-    def commit_first() -> list[int]:
+    def commit_first(known: AbstractSet[str]) -> Iterator[tuple[int, str]]:
         virtual_time.run(carry_out(RunOnDisk(tmp_path, 4, 4), ScriptedService(always(answer()))))
-        return there()
+        return beside(known)
 
-    monkeypatch.setattr(run.directory.parts, "there", commit_first)
+    monkeypatch.setattr(run.directory.parts, "beside", commit_first)
     seen = run.look()
     assert run.open_indexes() == []
     assert seen.calls == 4

@@ -45,9 +45,10 @@ class FirstAnswers(Generic[T]):
     def room(self) -> int:
         """How many calls may be in flight. After `ENOUGH` answers it is one, which decides.
 
-        Beside other owners, each has its share of all calls that may be sent until then.
+        Beside other owners, each has its share of all calls that may be sent until then, and of those that are left.
         """
-        return max(1, int((ENOUGH - self._earlier) * self.share) - self.own)
+        whole, left = ENOUGH - self._earlier, ENOUGH - self._count
+        return max(1, min(int(whole * self.share) - self.own, int(left * self.share)))
 
     @property
     def _count(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 HEAD: Final = struct.Struct("!IQB")  # bytes of content, number of the question, kind
 ASKED: Final = 0
@@ -31,8 +31,7 @@ class Frames(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The stream is there."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - uvloop's own
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast("asyncio.Transport", transport)  # as uvloop's is, too, without saying so
 
     def data_received(self, data: bytes) -> None:
         """Take the frames that are whole by now."""

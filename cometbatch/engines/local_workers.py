@@ -232,7 +232,7 @@ class LocalLauncher:
         self._handle, self._assigned, self._command, self._withheld = handle, assigned, command, withheld
         self._workers: dict[str, LocalWorker] = {}  # by token
         self._reached: list[_Reached] = []
-        self._ending = contextlib.AsyncExitStack()
+        self._ending = contextlib.ExitStack()
         self._path: Path | None = None
 
     async def launch(self, owner: int) -> LocalWorker:
@@ -254,11 +254,13 @@ class LocalLauncher:
 
     async def aclose(self) -> None:
         """End what is left: processes, connections, the socket and its folder."""
-        for worker in self._workers.values():
-            worker.kill()
-        for worker in self._workers.values():
-            await worker.ended()
-        await self._ending.aclose()
+        try:
+            for worker in self._workers.values():
+                worker.kill()
+            for worker in self._workers.values():
+                await worker.ended()
+        finally:
+            self._ending.close()
 
     def _spawn(self, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own interpreter, and no shell

@@ -70,6 +70,8 @@ class Owner:
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
         self._telling: asyncio.TimerHandle | None = None
+        reporting.on_first = self._soon.set
+        self.news.on_held = self._tell_soon
         asking.on_end = self._end
 
     # -- its lease ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ class OwnerNews:
     """
 
     def __init__(self, worker: int, asking: Asking, clock: Callable[[], float], concurrency: int) -> None:
+        self.on_held: Callable[[], None] = lambda: None
+        """Called where a call is held."""
         self._worker = worker
         self._asking = asking
         self._clock = clock
@@ -127,6 +129,10 @@ class OwnerNews:
         self._asking.say(Pushback(self._worker, queue, wait_s, is_everyones))
         if is_everyones and known_until <= now:
             self._asking.go_on(self._resume(queue))
+
+    def held(self) -> None:
+        """See `OtherOwners`."""
+        self.on_held()
 
     def stopped(self, stop: Stop, queue: int | None) -> None:
         """See `OtherOwners`."""

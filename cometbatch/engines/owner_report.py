@@ -4,7 +4,7 @@ What only one report may say (outcomes, words, committed partitions) stays with 
 arrived: so it is sent again as it was, and nothing is told twice or lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -41,8 +41,11 @@ class Reporting:
     """
 
     def __init__(self, *, tells_outcomes: bool, then: Observer | None = None) -> None:
+        self.on_first: Callable[[], None] = lambda: None
+        """Called when the first outcome is recorded, which tells others that the service answers."""
         self._tells_outcomes = tells_outcomes
         self._then = then
+        self._has_begun = False
         self._tally = Tally()
         self._uncounted: list[Outcome] = []
         self._outcomes: list[bytes] = []
@@ -66,6 +69,9 @@ class Reporting:
     def recorded(self, outcomes: Sequence[Outcome], in_flight: int) -> None:
         """See `Observer`."""
         self._uncounted += outcomes
+        if not self._has_begun:
+            self._has_begun = True
+            self.on_first()
         if len(self._uncounted) >= COUNTED_AT_ONCE:
             self._count()
         if self._then is not None:
@@ -116,6 +122,7 @@ class Reporting:
             waiting_for="" if runner is None else logged(runner.told.waiting_for()),
             largest_output_tokens=0 if runner is None else runner.told.largest_output_tokens,
             committed=self._once.committed,
+            unanswered_s=0.0 if runner is None else runner.told.unanswered_s,
         )
 
     def confirmed(self) -> None:

@@ -8,15 +8,15 @@ says of a process is a hint: the coordinator's leases say who may send.
 import asyncio
 import contextlib
 import os
-import platform
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 import msgspec
-import pyarrow as pa
 from msgspec import Struct
 
 from cometbatch.control.coordination import messages
@@ -26,13 +26,12 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.hosting import Host
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineClosedError, LineError
-from cometbatch.engines.ray_cluster import CPUS, Cluster, loaded_ray
-from cometbatch.errors import CometbatchError, UsageError
+from cometbatch.engines.ray_cluster import CPUS, Cluster, compare_versions, loaded_ray, other_version, versions
+from cometbatch.errors import CometbatchError
 from cometbatch.results import tallies
-from cometbatch.version import VERSION
 
-PLACE_S: Final = 10.0  # seconds after which it is said that a worker has no place yet
-NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has found a place
+PLACE_S: Final = 10.0  # seconds after which it is said that a worker has not started yet
+NO_PLACE_S: Final = 60.0  # seconds after which the run ends where no worker at all has started
 ANSWER_S: Final = 5.0  # seconds that an owner waits for an answer, which comes within a lease's length
 DRIVEN_S: Final = 2.0  # seconds that the driver waits for an answer, before it says its word again
 SILENCE_S: Final = 30  # seconds without an answer of the coordinator, after which a worker ends its process
@@ -40,11 +39,6 @@ CHUNK_BYTES: Final = 64 << 10  # of an argument: Ray puts one above 100 KB into 
 
 Carry: TypeAlias = Callable[[bytes, Line], Awaitable[None]]
 """The work of an owner: what it is given, as bytes, and its way to the coordinator. A function that can be imported."""
-
-
-def _versions() -> dict[str, str]:
-    """Of what may differ between this process and another node's."""
-    return {"cometbatch": VERSION, "pyarrow": pa.__version__, "python": platform.python_version()}
 
 
 # -- in the actors -----------------------------------------------------------------------------------------------------
@@ -60,16 +54,24 @@ class _CoordinatorActor:
         self._host = Host(Coordinator(settings, ranges, tallies.add, lines=lines), lease_clock, grants_file=file)
 
     async def ask(self, content: bytes) -> bytes:
-        """Answer an owner; nothing where that fails: Ray would show an error, with whatever it quotes."""
-        with contextlib.suppress(Exception):
+        """Answer an owner; nothing where that fails."""
+        try:
             return await self._host.handle(content)
-        return b""
+        except Exception as error:  # noqa: BLE001 - Ray would show it, with whatever it quotes
+            return _unanswered(error)
 
     async def drive(self, content: bytes) -> bytes:
         """Answer the driver; nothing where that fails."""
-        with contextlib.suppress(Exception):
+        try:
             return messages.encode(await self._host.drive(msgspec.msgpack.decode(content, type=Drive)))
-        return b""
+        except Exception as error:  # noqa: BLE001 - as above
+            return _unanswered(error)
+
+
+def _unanswered(error: Exception) -> bytes:
+    """Leave a note of an error in the log of Ray, by its name and place."""
+    sys.stderr.write(f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
+    return b""
 
 
 class _OwnerActor:
@@ -83,7 +85,7 @@ class _OwnerActor:
 
     async def hello(self) -> dict[str, str]:
         """What this process runs on; asked before it is given anything."""
-        return _versions()
+        return versions()
 
     async def carry(self, *chunks: bytes) -> str:
         """Do an owner's work. Returns the name of the error that ended it, if one did: Ray would show its words."""
@@ -238,47 +240,45 @@ class RayLauncher:
     async def launch(self, owner: int) -> _Owner:
         """Start an owner's actor, compare versions, and only then give it its work.
 
-        Returns once it has a place. Raises `CometbatchError` where no worker at all finds one, and `UsageError` where
-        its node has another version of this package.
+        Returns once it has a place; one that is lost before is made anew. Raises `CometbatchError` where no worker at
+        all could be started, and `UsageError` where its node has another version of this package.
         """
-        made = (
-            loaded_ray()
-            .remote(_OwnerActor)
-            .options(num_cpus=CPUS, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")
-        )
-        actor = made.remote(self._coordinator, self._job.carry)
-        self._actors.append(actor)
-        self._check(await self._hello(owner, actor))
+        made = loaded_ray().remote(_OwnerActor)
+        usual = {"num_cpus": CPUS, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": "SPREAD"}
+        started, found = time.monotonic(), None
+        while found is None:
+            actor = made.options(**usual).remote(self._coordinator, self._job.carry)
+            self._actors.append(actor)
+            found = await self._hello(owner, actor, started)
+        if words := compare_versions(found):
+            self._job.tell(words)
         content = self._job.assigned(owner)
         chunks = [content[start : start + CHUNK_BYTES] for start in range(0, len(content), CHUNK_BYTES)]
         self._owners.append(_Owner(owner, actor, actor.carry.remote(*chunks)))
         return self._owners[-1]
 
-    async def _hello(self, owner: int, actor: Any) -> dict[str, str]:
+    async def _hello(self, owner: int, actor: Any, started: float) -> dict[str, str] | None:
+        """What an actor says of its versions, once it is there; None where it is lost, as with its node."""
         answer = asyncio.wrap_future(actor.hello.remote().future())
-        started = time.monotonic()
-        done, _ = await asyncio.wait([answer], timeout=PLACE_S)
+        done, _ = await asyncio.wait([answer], timeout=max(0.0, started + PLACE_S - time.monotonic()))
         if not done:
-            self._job.tell(f"worker {owner} has no place on the Ray cluster yet: its CPUs are all in use")
+            self._job.tell(f"worker {owner} has not started on the Ray cluster yet: its CPUs may all be in use")
         while not done:
-            if not self._owners and time.monotonic() - started > NO_PLACE_S:
-                raise CometbatchError(f"No worker could be started on the Ray cluster within {NO_PLACE_S:.0f} s.")
+            self._refuse_to_wait(started)
             done, _ = await asyncio.wait([answer], timeout=1)
         try:
             found: dict[str, str] = answer.result()
         except loaded_ray().exceptions.RayError as error:
             if "No module named" in str(error) or "AttributeError" in str(error):
-                raise _other_version("none that fits") from error
-            raise CometbatchError(f"Worker {owner} could not be started on the Ray cluster.") from error
+                raise other_version("none that fits") from error
+            self._refuse_to_wait(started)
+            await asyncio.sleep(1)
+            return None
         return found
 
-    def _check(self, found: dict[str, str]) -> None:
-        if found["cometbatch"] != VERSION:
-            raise _other_version(found["cometbatch"])
-        if found != _versions():
-            ours = ", ".join(f"{name} {version}" for name, version in _versions().items())
-            theirs = ", ".join(f"{name} {version}" for name, version in found.items())
-            self._job.tell(f"a worker has other versions than this process: {theirs}, not {ours}")
+    def _refuse_to_wait(self, started: float) -> None:
+        if not self._owners and time.monotonic() - started > NO_PLACE_S:
+            raise CometbatchError(f"No worker could be started on the Ray cluster within {NO_PLACE_S:.0f} s.")
 
     async def aclose(self) -> None:
         """End all actors, and the cluster where it is our own; outwait the leases of those out of reach."""
@@ -287,12 +287,5 @@ class RayLauncher:
             with contextlib.suppress(Exception):
                 loaded_ray().kill(actor)
         if not is_over:
-            await asyncio.sleep(messages.MARGIN * messages.lease_s(self._job.settings.owners))
+            await asyncio.sleep(messages.fence_s(self._job.settings.owners))
         self._cluster.close()
-
-
-def _other_version(found: str) -> UsageError:
-    return UsageError(
-        f"A node of the Ray cluster has another version of cometbatch ({found}) than this process ({VERSION}), so "
-        f"nothing was sent. On each node: pip install 'cometbatch[ray]=={VERSION}'"
-    )

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import math
 import os
+import platform
 import secrets
 import shutil
 import signal
@@ -19,8 +20,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from cometbatch.errors import UsageError
 from cometbatch.records import KEY_SHAPE
+from cometbatch.version import VERSION
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of our own."""
@@ -88,6 +92,7 @@ class Cluster:
             **dict.fromkeys((*keys, *withheld, *NOT_OURS)),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_worker_niceness": "0",  # else the coordinator is late wherever anything else runs
         }
         with _handling_kept(), _environment(changes):  # Ray reads some of them as it is loaded
             loaded_ray().init(
@@ -161,3 +166,29 @@ def _handling_kept() -> Iterator[None]:
         if in_main:
             signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Of what may differ between this process and another node's."""
+    return {"cometbatch": VERSION, "pyarrow": pa.__version__, "python": platform.python_version()}
+
+
+def compare_versions(found: dict[str, str]) -> str:
+    """What to say of a worker's versions; "" for nothing. Raises `UsageError` where it can't work with this process."""
+    if found["cometbatch"] != VERSION:
+        raise other_version(found["cometbatch"])
+    if found == versions():
+        return ""
+    ours, theirs = (", ".join(f"{name} {each}" for name, each in both.items()) for both in (versions(), found))
+    return f"a worker has other versions than this process: {theirs}, not {ours}"
+
+
+def other_version(found: str) -> UsageError:
+    """The error where a node has another cometbatch than this process."""
+    return UsageError(
+        f"A node of the Ray cluster has another version of cometbatch ({found}) than this process ({VERSION}), so "
+        f"nothing was sent. On each node: pip install 'cometbatch[ray]=={VERSION}'"
+    )

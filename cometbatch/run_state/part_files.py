@@ -5,14 +5,19 @@ parts of a data set are the result; what an owner finishes of it lies in the run
 is a second name of the same file, which anybody may make, and again.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from cometbatch.run_state.names import DATASET_PART, PART, index_in, name_of
 from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.store import local
+
+END_BYTES: Final = 64 * 1024
+"""Bytes at the end of a part that have its metadata, and the sum over all pages with them. Two files of one size that
+have the same there are copies of each other; with fewer bytes a part with a long job might hide its sum."""
 
 
 class PartFiles:
@@ -126,11 +131,34 @@ class PartFiles:
             self.link(index)
 
     def unlinked(self) -> list[int]:
-        """The partitions whose part lies in the run directory, and is not what the data set names."""
+        """The partitions whose part lies in the run directory, and is not what the data set names.
+
+        A copy of it will do: whoever copies a run to another disk may get two files of one.
+        """
         if not self.is_dataset:
             return []
         pairs = ((index, self._of_owners(index), self.published(index)) for index in self.in_run())
-        return [index for index, part, name in pairs if not (name.exists() and name.samefile(part))]
+        return [index for index, part, name in pairs if not _is_copy(name, part)]
+
+
+def _is_copy(name: Path, part: Path) -> bool:
+    """Whether this is the part, or a file with the same end, which has the sum over all that is before it."""
+    with local.naming(name, "can't be read"):
+        try:
+            if name.samefile(part):
+                return True
+            ends = [_end(path) for path in (name, part)]
+        except FileNotFoundError:
+            return False
+    return ends[0] == ends[1]
+
+
+def _end(path: Path) -> tuple[int, bytes]:
+    """How many bytes a file has, and the last of them."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES))
+        return size, file.read()
 
 
 def _name(index: int, round_: int) -> str:

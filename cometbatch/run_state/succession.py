@@ -22,7 +22,7 @@ from msgspec import Struct
 from cometbatch.errors import CheckpointError
 from cometbatch.results import parts
 from cometbatch.run_state import json_files
-from cometbatch.run_state.directory import LOCK, MANIFEST, RunDirectory, drop_caches
+from cometbatch.run_state.directory import COMMITS, LOCK, MANIFEST, PARTS, RunDirectory, drop_caches
 from cometbatch.store import local
 
 NEXT: Final = "next"
@@ -118,7 +118,7 @@ def _remove_void(home: RunDirectory) -> None:
         update = RunDirectory(folder, within=home)
         update.clear()
         drop_caches(update)
-        for path in (folder / "journal", folder / "sessions", folder / "parts", folder):
+        for path in (*(folder / name for name in ("journal", "sessions", PARTS, COMMITS)), folder):
             with contextlib.suppress(OSError):  # it is gone, or holds what is not ours
                 path.rmdir()
         local.sync(home.path)

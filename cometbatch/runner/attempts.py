@@ -59,6 +59,7 @@ class Attempts:
         self._account = shared.account
         self._window = window
         self._observer = shared.observer
+        self._others = shared.others
         self._max_wait_s = shared.policy.max_wait_s
         self._stop = stop
         self._end = end
@@ -161,7 +162,10 @@ class Attempts:
     def _give_up(self, slot: Slot, failure: Failure, cause: Cause) -> None:
         """The call fails, or is held until it is known whether the failure is its own."""
         held = HeldFailure(slot.call, failure, slot.latency_s, cause, slot.call.unanswered_in_a_row)
-        certain = self._held.hold(held) if self._held.should_hold(held) else [held]
+        certain = [held]
+        if self._held.should_hold(held):
+            certain = self._held.hold(held)
+            self._others.held()
         for each in certain:
             self._fail(each)
         self.stop_over_held()

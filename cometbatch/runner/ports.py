@@ -155,6 +155,9 @@ class OtherOwners(Protocol):
     def paused(self, queue: int, wait_s: float, *, is_everyones: bool) -> None:
         """The service asks to wait. `is_everyones`: everybody is refused, and a request at a time probes."""
 
+    def held(self) -> None:
+        """A failed call is held, since nobody is answered here: what others are answered tells whose failure it is."""
+
     def stopped(self, stop: Stop, queue: int | None) -> None:
         """The calls show that the run, or a queue of it, must stop; here it has stopped by now."""
 
@@ -163,6 +166,9 @@ class Alone:
     """A run without other owners."""
 
     def paused(self, queue: int, wait_s: float, *, is_everyones: bool) -> None:
+        """There is nobody to tell."""
+
+    def held(self) -> None:
         """There is nobody to tell."""
 
     def stopped(self, stop: Stop, queue: int | None) -> None:

@@ -178,3 +178,13 @@ def test_words_that_quote_something_travel_as_words() -> None:
     assert decode_request(encode(stopping)) == Stopping(1, StopOrder(StopWords("refused", str(quoting))))
     with pytest.raises(TypeError, match="object can't travel"):
         encode(Stopping(1, StopOrder(StopWords("refused", object()))))  # type: ignore[arg-type] # that is the point
+
+
+def test_what_was_heard_of_each_model_stays_when_an_owner_is_gone() -> None:
+    """With an adaptive rate as without."""
+    scene = Scene(settings(adaptive=True))
+    scene.join(1)
+    scene.join(2)
+    hear(scene, 1, QueueReport(0, answers=4))
+    scene.leave(1, Report((QueueReport(0, answers=5),)))
+    assert scene.watch(2).queues == (QueueTold(0, answers=5),)

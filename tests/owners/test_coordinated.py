@@ -180,7 +180,7 @@ def test_what_others_are_answered_shows_whose_failure_it_is(tmp_path: Path) -> N
     """One owner's rows are all refused, the others' are answered: its rows fail, and nobody stops."""
     disk, asked = RunOnDisk(tmp_path, 400, 100), ScriptedService(always(answer(), 0.5))
     asked.script = lambda row, _attempt: (0.5, refused(400, message="not so") if row < 100 else answer())
-    coordinated, ended = worked(disk, asked, max_alike=20)
+    coordinated, ended = worked(disk, asked, max_alike=30)
     assert ended == [Ended()] * WORKERS
     assert (coordinated.driven[-1].recorded.failed, coordinated.driven[-1].recorded.succeeded) == (100, 300)
 

@@ -118,3 +118,8 @@ def test_a_window_keeps_to_a_ceiling_that_changes() -> None:
     window.set_ceiling(32)
     assert window.window == 8
     assert window.wait_s(0.0, 0) == 0.0
+    window.sent(0.0)
+    window.timed_out(30.0, 0.0)
+    was_cut_to = window.window
+    window.set_ceiling(64)
+    assert window.window == was_cut_to < 8

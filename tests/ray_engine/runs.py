@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,7 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a group of processes of its own, as a terminal's
         )
 
     def folder(self) -> Path:
@@ -137,6 +139,11 @@ def _links(pid: int) -> list[Path]:
     return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
 
 
+def parent_of(pid: int) -> int:
+    """The process that started a process, or has taken its place."""
+    return int(re.findall(r"PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+
+
 def title_of(pid: int) -> str:
     """The command line of a process, or what it has put in its place."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
@@ -163,5 +170,5 @@ def files_with(secret: str, folder: Path) -> list[Path]:
 
 
 def said(errors: str) -> list[str]:
-    """The lines of stderr, but for what Ray says of a network that leads nowhere."""
-    return [line for line in errors.splitlines() if "network_util.cc" not in line]
+    """The lines of stderr, but for what Ray says of a network that leads nowhere, and what we say of a slow disk."""
+    return [line for line in errors.splitlines() if not re.search(r"network_util\.cc|the disk took", line)]

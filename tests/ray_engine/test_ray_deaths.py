@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ray_engine.runs import Command, RayRun, TimedServer, others, ports_of, said, title_of
+from tests.ray_engine.runs import Command, RayRun, TimedServer, others, parent_of, ports_of, said
 from tests.stub_server import wait_until
 
 pytestmark = pytest.mark.skipif(not os.environ.get("RAY_DEATHS"), reason="takes minutes; .ci/weekly runs it")
@@ -38,7 +38,7 @@ def ended(run: RayRun, command: Command, server: TimedServer, *, killed: int) ->
     out, errors = command.process.communicate(timeout=180)
     assert command.process.returncode == 0, (out, said(errors))
     summary = run.summary(out)
-    assert (summary["succeeded"], summary["finished"]) == (ROWS, True)
+    assert (summary["succeeded"], summary["finished"]) == (run.rows, True)
     run.check_result()
     assert server.wasted <= killed * CONCURRENCY
     assert sum(count > 1 for count in server.answered.values()) <= summary["resent"]
@@ -109,6 +109,20 @@ def test_a_dead_driver_and_the_same_command_at_once(tmp_path: Path, then: tuple[
         assert min(new) >= dead + 3
 
 
+def test_ctrl_c_in_a_terminal_stops_all_in_order(tmp_path: Path) -> None:
+    """It reaches the whole group of processes; what is in flight is finished, and nothing is sent twice afterwards."""
+    with TimedServer(latency_s=LATENCY_S) as server:
+        run = RayRun(tmp_path, server, ROWS, limits=LIMITS)
+        with run.started(*ON_RAY) as command:
+            at(server, ROWS // 4)
+            os.killpg(command.process.pid, signal.SIGINT)
+            command.process.communicate(timeout=60)
+            assert command.process.returncode == 128 + signal.SIGINT
+            assert others(command) == []
+        with run.started("--engine", "local") as command:
+            ended(run, command, server, killed=0)
+
+
 def kill(pid: int) -> None:
     """End a node's daemon."""
     os.kill(pid, signal.SIGKILL)
@@ -120,26 +134,30 @@ def stop(pid: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("strike", [kill, stop])
-def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], None]) -> None:
-    """Its workers go on, whatever Ray says, or are replaced: each row has one answer, and the rate holds."""
+@pytest.mark.parametrize(("strike", "rows"), [(kill, 3 * ROWS), (stop, 6 * ROWS)], ids=["killed", "stopped"])
+def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], None], rows: int) -> None:
+    """Its workers go on, whatever Ray says; one that was given up sends and commits nothing more, though it lives."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - after the variable, and where Ray is there alone
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        raylet, _ = (cluster.add_node(num_cpus=1).all_processes["raylet"][0].process.pid for _ in range(2))
         with TimedServer(latency_s=LATENCY_S) as server:
             engine = {"ray": {"address": cluster.address, "workers": WORKERS}}
-            run = RayRun(tmp_path, server, 6 * ROWS, limits=LIMITS, engine=engine)
+            run = RayRun(tmp_path, server, rows, limits=LIMITS, engine=engine)
             with run.started() as command:
                 at(server, ROWS // 4)
-                raylet = nodes[0].all_processes["raylet"][0].process.pid
-                assert "raylet" in title_of(raylet)
+                zombie = next(pid for pid in others(command, "ray::_OwnerActor.carry") if parent_of(pid) == raylet)
+                ports = ports_of(zombie)
                 strike(raylet)
-                try:
-                    ended(run, command, server, killed=WORKERS)
-                finally:
-                    os.kill(raylet, signal.SIGCONT) if strike is stop else None
+                os.kill(zombie, signal.SIGSTOP)
+                time.sleep(6)
+                continued = time.monotonic()
+                os.kill(zombie, signal.SIGCONT)
+                ended(run, command, server, killed=WORKERS)
+                assert [at for at, port in server.came if port in ports and at > continued + 0.5] == []
     finally:
+        for pid in [raylet] if strike is stop else []:
+            os.kill(pid, signal.SIGCONT)
         cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Several workers in one run directory: whose file is whose, which part stands, and what of the others' work counts."""
 
 import os
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,19 @@ def test_the_next_session_repeats_a_name_that_a_kill_left_undone(tmp_path: Path,
     assert (found.is_complete, found.is_finished) == (True, False)
     assert run.resume().is_finished
     assert name.samefile(run.directory.path / "parts" / "00001.part")
+
+
+def test_a_run_that_was_copied_file_by_file_is_as_finished_as_it_was(tmp_path: Path) -> None:
+    """Of each part there are two files then; one that is another round's is told from a copy."""
+    run = OwnersOnDisk(tmp_path / "one", is_dataset=True)
+    for index in range(3):
+        run.commit(index, 1, answers(index))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    copy = OwnersOnDisk.of(tmp_path / "two", run)
+    assert not (copy.result / "00000.parquet").samefile(copy.directory.parts.path(0))
+    assert copy.found().is_finished
+    shutil.copyfile(copy.result / "00001.parquet", copy.result / "00002.parquet")
+    assert copy.found().directory.parts.unlinked() == [2]
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -148,7 +148,7 @@ fates = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(owners=st.integers(1, 3), told=fates, rows=st.sampled_from(sorted(QUEUES)), asks_twice=st.booleans())
 def test_whoever_stops_when_each_outcome_stands_and_each_request_is_in_the_bill_once(
     tmp_path_factory: pytest.TempPathFactory, owners: int, told: list[Fate], rows: int, *, asks_twice: bool

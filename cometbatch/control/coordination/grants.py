@@ -228,7 +228,7 @@ class Grants:
             return wanted  # nobody keeps what another needs
         own = EXACT.subtract(purse.counted, purse.taken)
         share = ROUNDING.divide(max(_NOTHING, ROUNDING.add(self.left, own)), Decimal(2 * max(living, self._owners)))
-        busy = max(ROUNDING.multiply(Decimal(AHEAD_S), purse.per_s), purse.taken if wanted else _NOTHING)
+        busy = max(ROUNDING.multiply(Decimal(AHEAD_S), purse.per_s), purse.report.reserved_usd if wanted else _NOTHING)
         ahead = max(wanted, min(share, busy).quantize(_STEP, ROUND_FLOOR, ROUNDING))
         has = ROUNDING.subtract(purse.newest, purse.taken)
         return has if max(wanted, ROUNDING.divide(ahead, Decimal(2))) <= has <= 2 * ahead else ahead

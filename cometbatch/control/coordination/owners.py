@@ -123,6 +123,7 @@ class Owners:
             largest_output_tokens=max((each.report.largest_output_tokens for each in all_owners), default=0),
             errors=tuple(self.errors),
             committed=committed,
+            unanswered_s=max((each.report.unanswered_s for each in here), default=0.0),
         )
 
 
