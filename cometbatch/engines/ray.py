@@ -209,6 +209,7 @@ class RayLauncher:
         self._cluster = cluster
         self._actors: list[Any] = []
         self._owners: list[_Owner] = []
+        self._told: set[int] = set()  # owners of which it was said that they start late
         ray = loaded_ray()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -261,7 +262,8 @@ class RayLauncher:
         """What an actor says of its versions, once it is there; None where it is lost, as with its node."""
         answer = asyncio.wrap_future(actor.hello.remote().future())
         done, _ = await asyncio.wait([answer], timeout=max(0.0, started + PLACE_S - time.monotonic()))
-        if not done:
+        if not done and owner not in self._told:
+            self._told.add(owner)
             self._job.tell(f"worker {owner} has not started on the Ray cluster yet: its CPUs may all be in use")
         while not done:
             self._refuse_to_wait(started)
@@ -269,6 +271,7 @@ class RayLauncher:
         try:
             found: dict[str, str] = answer.result()
         except loaded_ray().exceptions.RayError as error:
+            # Ray has nothing but words for what kept an actor from being made.
             if "No module named" in str(error) or "AttributeError" in str(error):
                 raise other_version("none that fits") from error
             self._refuse_to_wait(started)
