@@ -131,7 +131,7 @@ def _mishap(chance: random.Random, owners: int, in_cluster: bool) -> Mishap:
         whom = "owner"
     elif in_cluster and chance.random() < 0.5:
         whom = "coordinator"
-    kinds: tuple[What, ...] = ("kill", "stop", "suspend", *["trigger"] * 5)
+    kinds: tuple[What, ...] = ("kill", "stop", "suspend", "trigger", "trigger", "trigger", "trigger", "trigger")
     if whom == "owner" and in_cluster:
         kinds = (*kinds, "cut", "cut")
     elif whom == "driver":
