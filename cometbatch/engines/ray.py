@@ -128,11 +128,19 @@ class RayDriverLine:
 
     def __init__(self, coordinator: Any) -> None:
         self._coordinator = coordinator
+        self._heard = 0.0
 
     async def drive(self, word: Drive) -> Driven:
         """Send the driver's word and return how the session goes. Raises `LineError`, `LineClosedError`."""
-        content = await _answer(self._coordinator.drive.remote(messages.encode(word)), DRIVEN_S)
-        return msgspec.msgpack.decode(content, type=Driven)
+        is_first = not self._heard
+        driven = await self._say(word)
+        return await self._say(word) if is_first else driven  # the first word alone tells nothing of when it was said
+
+    async def _say(self, word: Drive) -> Driven:
+        content = messages.encode(msgspec.structs.replace(word, heard=self._heard))
+        driven = msgspec.msgpack.decode(await _answer(self._coordinator.drive.remote(content), DRIVEN_S), type=Driven)
+        self._heard = driven.at
+        return driven
 
 
 async def _answer(call: Any, limit_s: float) -> bytes:

@@ -150,6 +150,9 @@ def _fence(witness: Witness) -> Iterator[str]:
     for each in witness.ledger:
         if each.lease_left_s <= 0 and not each.is_late:
             yield f"fence: sent {-each.lease_left_s:.3f} s after its lease's end: {_describe(each)}"
+        lost_at = witness.harm.get(each.owner, Harm()).lost_at
+        if each.left_at > lost_at and not each.is_late:
+            yield f"fence: its ranges were given away at {lost_at:.3f}: {_describe(each)}"
         if each.session < newest and not each.is_late:
             yield f"fence: session {newest} had begun to send: {_describe(each)}"
         newest = max(newest, each.session)
