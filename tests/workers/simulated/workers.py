@@ -84,7 +84,7 @@ class Session:
         self._driver = process
         directory = table.directory()
         with directory.locked():
-            run = await begun(table, directory)
+            run = await begun(table, directory, lambda: self.world.now)
             self._run, self._nonce = share(run)
             table.manifest = self._run.manifest
             self.number = session_of(run)
