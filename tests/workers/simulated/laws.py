@@ -28,8 +28,8 @@ class BrokenLawError(AssertionError):
 class Ended(Struct, frozen=True):
     """A session that is over, as the world saw it.
 
-    `is_quiet`: nothing happened to a process, and no message was lost or late. `stopped_at`: when the coordinator
-    ordered everybody to stop; infinite where it did not.
+    `is_quiet`: nothing happened to a process, no message was lost or late, and the disk never stalled.
+    `stopped_at`: when the coordinator ordered everybody to stop; infinite where it did not.
     """
 
     number: int
