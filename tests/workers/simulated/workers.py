@@ -92,7 +92,6 @@ class Session:
             directory.epoch.open(self.number, "workers", fence_s(self._owner_count))
             due = sorted({each.index % run.manifest.partitions_in_slice for each in run.missing})
             told = CoordinatorSettings(
-                session=self.number,
                 owners=self._owner_count,
                 concurrency=settings.concurrency,
                 queues=len(table.queues),
