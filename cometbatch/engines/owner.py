@@ -90,13 +90,19 @@ class Owner:
         """Keep the lease, and tell how the owner goes on."""
         wait_s, tries = SOONER_S, 0
         while True:
-            await self._until_due(wait_s)
+            if tries:  # what is to be told can't change that nothing is granted
+                await self._asking.unless_over(wait_s)
+            else:
+                await self._until_due(wait_s)
             try:
-                wait_s, tries = await self.renew(), 0
+                wait_s = await self.renew()
+                tries = 0 if self.limits.is_valid else tries + 1
             except LineClosedError:
                 raise
             except LineError:
-                wait_s, tries = retry_s(tries), tries + 1
+                tries += 1
+            if tries:
+                wait_s = retry_s(tries - 1)
 
     async def renew(self) -> float:
         """Get another lease; returns in how many seconds the next one is worth asking for. Raises `LineError`."""
@@ -176,11 +182,13 @@ class Owner:
 
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
         """See `Ownership`."""
+        tries = 0
         while True:
             await self._asking.ask(Commit(self.worker, range_, index, spent_usd), Verdict)
             if self.is_current():
                 return
-            await self._asking.unless_over(SOONER_S)  # its lease has ended, and may be renewed
+            await self._asking.unless_over(retry_s(tries))  # its lease has ended, and may be renewed
+            tries += 1
 
     def found(self, range_: int, earlier: int, spent_usd: Decimal) -> None:
         """See `Ownership`."""
