@@ -25,6 +25,7 @@ from cometbatch.engines.owner_report import Reporting
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.records import RejectedAsk
+from cometbatch.run_state.claims import Claims
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
@@ -40,6 +41,10 @@ SOONER_S: Final = 0.02
 
 REFUSED_S: Final = 0.05
 """Seconds after a refusal until it is told, at most: further ones that come meanwhile are told with it."""
+
+SHORT_S: Final = 0.5
+"""Seconds for which the next call finds no room in the grant, until an owner asks for a range that a lost one had: with
+that the money comes back that the lost one has not spent. Longer is a longer halt; shorter is more traffic."""
 
 LEAVE_S: Final = 5.0
 """Seconds that an owner tries to take its leave, at most. Once its lease has ended, that says the same."""
@@ -69,6 +74,8 @@ class Owner:
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
+        self._short_from: float | None = None  # by the owner's clock
+        self._claims: Claims | None = None
         self._telling: asyncio.TimerHandle | None = None
         reporting.on_first = self._soon.set
         self.news.on_held = self._tell_soon
@@ -136,10 +143,22 @@ class Owner:
                 self.account = GrantedAccount()
                 self.account.on_short = self._soon.set
             self.account.grant(lease.money_usd)
+            self._look_for_money(self.account)
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)
         self.news.send_ready()
+
+    def _look_for_money(self, account: GrantedAccount) -> None:
+        """Where the next call has no room for long, ask for a range of a lost owner, whose grant may come back."""
+        now = self._clock()
+        if account.wanted is None:
+            self._short_from = None
+        elif self._short_from is None:
+            self._short_from = now
+        elif now - self._short_from >= SHORT_S and self._claims is not None:
+            self._short_from = now
+            self._claims.claim_of_others()
 
     def _end(self) -> None:
         self.limits.end()
@@ -179,6 +198,11 @@ class Owner:
             if told.is_over:
                 return None
             await self._asking.unless_over(told.ask_again_s)
+
+    async def of_others(self, after: int) -> Sequence[Claimed]:
+        """See `Ownership`."""
+        told = await self._asking.ask(Claim(self.worker, after, is_short=True), messages.Claimed)
+        return [Claimed(each.range, each.earlier) for each in told.ranges]
 
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
         """See `Ownership`."""
@@ -222,6 +246,7 @@ class Owner:
         self.limits.on_short = self._short
         hearing = self.news.begin(runner)
         if (owned := partitions.owned) is not None:
+            self._claims = owned.claims
             owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()

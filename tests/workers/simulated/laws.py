@@ -90,7 +90,7 @@ def of_a_session(
         return
     if not kinds and not run.is_complete:
         yield f"end: session {session.number} ended without a stop, and {len(run.missing)} partitions are missing"
-    if cap is not None and "budget" in kinds and session.is_quiet:
+    if cap is not None and "budget" in kinds:
         left = cap - table.spent(run)
         if left > (session.owners + 1) * WORST_USD:
             yield f"budget: session {session.number} stopped with {left} of {cap} left"
