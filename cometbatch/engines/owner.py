@@ -20,12 +20,12 @@ from cometbatch.control.leased_rate import LeasedRate
 from cometbatch.engines.asking import LAST_RETRY_S, LOST, Asking, retry_s
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineClosedError, LineError
+from cometbatch.engines.lost_money import LostMoney
 from cometbatch.engines.owner_news import OwnerNews
 from cometbatch.engines.owner_report import Reporting
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.records import RejectedAsk
-from cometbatch.run_state.claims import Claims
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
@@ -41,10 +41,6 @@ SOONER_S: Final = 0.02
 
 REFUSED_S: Final = 0.05
 """Seconds after a refusal until it is told, at most: further ones that come meanwhile are told with it."""
-
-SHORT_S: Final = 0.5
-"""Seconds for which the next call finds no room in the grant, until an owner asks for a range that a lost one had: with
-that the money comes back that the lost one has not spent. Longer is a longer halt; shorter is more traffic."""
 
 LEAVE_S: Final = 5.0
 """Seconds that an owner tries to take its leave, at most. Once its lease has ended, that says the same."""
@@ -74,8 +70,7 @@ class Owner:
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
-        self._short_from: float | None = None  # by the owner's clock
-        self._claims: Claims | None = None
+        self._lost_money = LostMoney()
         self._telling: asyncio.TimerHandle | None = None
         reporting.on_first = self._soon.set
         self.news.on_held = self._tell_soon
@@ -143,22 +138,11 @@ class Owner:
                 self.account = GrantedAccount()
                 self.account.on_short = self._soon.set
             self.account.grant(lease.money_usd)
-            self._look_for_money(self.account)
+            self._lost_money.look(self.account, self._clock())
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)
         self.news.send_ready()
-
-    def _look_for_money(self, account: GrantedAccount) -> None:
-        """Where the next call has no room for long, ask for a range of a lost owner, whose grant may come back."""
-        now = self._clock()
-        if account.wanted is None:
-            self._short_from = None
-        elif self._short_from is None:
-            self._short_from = now
-        elif now - self._short_from >= SHORT_S and self._claims is not None:
-            self._short_from = now
-            self._claims.claim_of_others()
 
     def _end(self) -> None:
         self.limits.end()
@@ -167,12 +151,13 @@ class Owner:
 
     def _tell_soon(self) -> None:
         """What a model's calls meet is to be told, together with what they meet in the next moment."""
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(REFUSED_S, self._tell)
 
-    def _tell(self) -> None:
-        self._telling = None
-        self._soon.set()
+        def tell() -> None:
+            self._telling = None
+            self._soon.set()
+
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(REFUSED_S, tell)
 
     def _short(self) -> None:
         """Only another lease lets a request pass. It comes in time where the coordinator knows that some wait."""
@@ -246,7 +231,7 @@ class Owner:
         self.limits.on_short = self._short
         hearing = self.news.begin(runner)
         if (owned := partitions.owned) is not None:
-            self._claims = owned.claims
+            self._lost_money.claim = owned.claims.claim_of_others
             owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()
