@@ -127,7 +127,7 @@ class ConcurrencyWindow:
 
     def __init__(self, ceiling: int, rate: Rate | None = None) -> None:
         self._ceiling = float(ceiling)
-        self._window = min(START, self._ceiling)
+        self._window = _bounded(START, self._ceiling)
         self._threshold = self._ceiling
         self.rate: Rate = AdaptiveRate() if rate is None else rate
         self._latencies = Latencies()
@@ -259,7 +259,7 @@ class ConcurrencyWindow:
         """Open the window further before the first answer, which may take long to come."""
         if not self._may_ramp() or now < self._ramped_at + RAMP_S:
             return False
-        self._window = min(self._window * RAMP, RAMP_TO, self._ceiling)
+        self._window = _bounded(min(self._window * RAMP, RAMP_TO), self._ceiling)
         self._ramped_at = now
         return True
 
@@ -281,7 +281,7 @@ class ConcurrencyWindow:
         self._next_send = self._resumed_at = now
         self.rate.outage_ended(now)
         self._latencies.forget()
-        self._window = min(self._ceiling, max(START, self._threshold * REOPEN))
+        self._window = _bounded(max(START, self._threshold * REOPEN), self._ceiling)
 
     def _grow(self, now: float) -> None:
         latency = self._latencies.mean or 1.0
@@ -291,9 +291,8 @@ class ConcurrencyWindow:
         else:
             round_trips = (now - self._last_cut) / latency
             share = min(SLOW_GROWTH * round_trips * seconds, MAX_GROWTH * seconds)
-            window = max(1.0, self._window)  # a ceiling of 0 has closed it for a moment
-            self._window += max(1.0, window * share) / window
-        self._window = min(self._window, self._ceiling)
+            self._window += max(1.0, self._window * share) / self._window
+        self._window = _bounded(self._window, self._ceiling)
         self._was_full = False
 
     def _cut(self, now: float) -> None:
@@ -364,3 +363,8 @@ class _Failures:
         if self.count < OUTAGE_FAILURES or now - self.since < round_trip:
             return False
         return not self.was_answered or self.sent - self.count <= max(1.0, OUTAGE_PASSES * self.sent)
+
+
+def _bounded(window: float, ceiling: float) -> float:
+    """A window as a ceiling allows it. A ceiling of 0 closes it for a moment only, and no window is 0."""
+    return max(1.0, min(window, ceiling))

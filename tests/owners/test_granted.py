@@ -123,3 +123,16 @@ def test_a_window_keeps_to_a_ceiling_that_changes() -> None:
     was_cut_to = window.window
     window.set_ceiling(64)
     assert window.window == was_cut_to < 8
+
+
+def test_a_window_that_was_closed_for_a_moment_sends_again() -> None:
+    """Also where an answer came meanwhile, by which it might have grown."""
+    window = ConcurrencyWindow(64)
+    for _ in range(8):
+        window.sent(0.0)
+    assert window.wait_s(0.1, 8) > 0
+    window.set_ceiling(0)
+    window.answered(1.0, 1.0)
+    window.set_ceiling(8)
+    assert window.wait_s(2.0, 0) == 0.0
+    window.sent(2.0)

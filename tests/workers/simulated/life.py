@@ -75,13 +75,11 @@ class Life:
             owners=plan.owners,
             in_cluster=plan.in_cluster,
         )
-        session.new_owner = self._mortal
+        session.new_owner, session.on_lost = self._mortal, self._lost
         driver.start(lambda: session.drive_session(driver))
         self._with_mishaps(plan, driver, session, net)
         self._until_dead(driver)
         self._ended(plan, settings, session)
-        for owner, when in session.lost_at.items():
-            self.harm.setdefault(session.owners[owner].name, Harm()).lost_at = when
 
     def _last_session(self) -> None:
         """Nothing goes wrong any more: then the run ends."""
@@ -103,6 +101,11 @@ class Life:
             lambda: setattr(self.harm.setdefault(process.name, Harm()), "died_at", process.active_until)
         )
         return process
+
+    def _lost(self, process: Process) -> None:
+        """What it had is another's from now on: also after its driver's death."""
+        harm = self.harm.setdefault(process.name, Harm())
+        harm.lost_at = min(harm.lost_at, self.world.now)
 
     def _until_dead(self, driver: Process) -> None:
         self.world.run(lambda: driver.is_dead or bool(self.world.errors), self.world.now + SESSION_S)

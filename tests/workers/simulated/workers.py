@@ -58,7 +58,7 @@ class Session:
         in_cluster: bool,
     ) -> None:
         self.owners: dict[int, Process] = {}  # all that were ever started, by number
-        self.lost_at: dict[int, float] = {}  # by owner, by the world's time
+        self.on_lost: Callable[[Process], object] = lambda _: None
         self.stopped_at = math.inf  # everybody, by the world's time
         self.has_ended = False  # its driver, in order
         self.number = 0
@@ -168,7 +168,7 @@ class Session:
 
         def lost(owner: Known, now: float) -> None:
             self.world.note(f"owner {self.number}-{owner.number} is lost")
-            self.lost_at.setdefault(owner.number, self.world.now)
+            self.on_lost(self.owners[owner.number])
             lose(owner, now)
 
         coordinator._roster.lose = lost  # type: ignore[method-assign]
