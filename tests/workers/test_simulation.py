@@ -4,8 +4,12 @@
 again, the same in each event, by the command that is printed. The law that it broke is in `simulated.laws`.
 """
 
+import contextlib
+import gc
 import os
 import secrets
+import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,3 +41,12 @@ def test_a_seed_is_the_same_life_each_time() -> None:
     once, again = (live(plan_of(7)).service.ledger for _ in range(2))
     assert once == again
     assert once
+
+
+@contextlib.contextmanager
+def _files_of_the_killed() -> Iterator[None]:
+    """What is killed closes no file; the interpreter does, and would warn of it, in whatever test runs then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
