@@ -83,7 +83,7 @@ async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
             await in_thread(files, directory.epoch.close)
         await in_thread(files, unshare, directory)
     if errors := driving.told.now.errors:
-        raise error_of(*errors[0])
+        raise error_of(errors[0])
     return driving.ended()
 
 
