@@ -110,7 +110,8 @@ class Coordinator:
     def drive(self, word: Drive, now: float) -> Driven:
         """Answer the driver."""
         self._look(now)
-        self._presence.driver_spoke(now)
+        self._presence.driver_spoke(word.heard, now)
+        self._presence.answered_driver(now)
         self._owners.known_gone(word.gone)
         for order in word.stops:
             self._roster.stop(order)
@@ -123,6 +124,7 @@ class Coordinator:
             per_s=self._hearing.per_s(),
             stops=self._hearing.stops.at_end if is_over else self._hearing.stops.orders,
             is_over=is_over,
+            at=now,
         )
 
     def tick(self, now: float) -> None:

@@ -320,11 +320,14 @@ class Drive(Struct, frozen=True, array_like=True):
 
     `stops`: orders to all owners, all that were given so far. `gone`: owners whose process is known to have ended, a
     hint: their ranges are given away once their leases are over. `seen_outcomes`: how many outcomes it has taken.
+    `heard`: `at` of the newest answer that it has, 0 before the first: a word that comes late, or waited for a
+    coordinator that stood still, must not tell of a driver that has died since. None where both are one process.
     """
 
     stops: tuple[StopOrder, ...] = ()
     gone: tuple[int, ...] = ()
     seen_outcomes: int = 0
+    heard: float | None = None
 
 
 class OwnerState(Struct, frozen=True, array_like=True):
@@ -361,6 +364,8 @@ class Driven(Struct, frozen=True, array_like=True):
     is_over: bool = False
     unanswered_s: float = 0.0
     """The most of any owner that is there, as in `Report`."""
+    at: float = 0.0
+    """When it was said, by the coordinator's own clock: for the driver's next word to name, and for nothing else."""
 
 
 def _plain(value: object) -> str:
