@@ -49,10 +49,12 @@ from cometbatch.transport import Transport
 
 
 async def carry_assigned(content: bytes, line: Line) -> None:
-    """The same as `carry` of a pickled assignment, maybe on another machine. Raises nothing: the coordinator knows."""
-    with contextlib.suppress(Exception):
-        assignment: Assignment = pickle.loads(content)  # noqa: S301 - from the driver's process
-        await carry(msgspec.structs.replace(assignment, contents=()), line, lease_clock)
+    """The same as `carry` of a pickled assignment, maybe on another machine.
+
+    Raises as `carry`, and what `pickle` raises, which nobody has been told of.
+    """
+    assignment: Assignment = pickle.loads(content)  # noqa: S301 - from the driver's process
+    await carry(msgspec.structs.replace(assignment, contents=()), line, lease_clock)
 
 
 async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) -> None:

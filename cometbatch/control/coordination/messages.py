@@ -31,6 +31,13 @@ MARGIN: Final = 1.05
 DRIVER_S: Final = 1.5
 """Seconds after the driver's last word, from which on nothing is granted: its workers must not outlive it."""
 
+UNDER_WAY_S: Final = 0.4
+"""Seconds for which the driver's last word, and a request that has left, may be under way: the fence is longer by that.
+More has the next session wait for nothing; less lets an old request arrive after its first one."""
+
+MIN_FENCE_S: Final = 3.0
+"""Seconds that a fence lasts at least."""
+
 
 # -- words that several messages have ----------------------------------------------------------------------------------
 
@@ -402,4 +409,4 @@ def lease_s(owners: int) -> float:
 
 def fence_s(owners: int) -> float:
     """Seconds after a driver's death from which on none of its owners sends: 3 s with few of them."""
-    return max(3.0, DRIVER_S + MARGIN * lease_s(owners) + 0.4)
+    return max(MIN_FENCE_S, DRIVER_S + MARGIN * lease_s(owners) + UNDER_WAY_S)
