@@ -119,8 +119,17 @@ class RunSession(Struct, frozen=True):
             with stopping.heard(shown):
                 try:
                     async with self._earlier_answers() as earlier:
-                        further: dict[str, Any] = {"found": self.found, "looks": looks, "earlier": earlier}
-                        work = Work(self.start, run, self.transport, shown, concurrency, self.limit, **further)
+                        work = Work(
+                            self.start,
+                            run,
+                            self.transport,
+                            shown,
+                            slots=concurrency,
+                            limit=self.limit,
+                            found=self.found,
+                            looks=looks,
+                            earlier=earlier,
+                        )
                         stop = await _send_calls(work, owners)
                 finally:
                     shown.close()

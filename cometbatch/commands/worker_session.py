@@ -5,7 +5,6 @@ last of them has ended. Whatever ends the session, it comes to the same errors, 
 """
 
 import asyncio
-import functools
 import pickle
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -71,19 +70,24 @@ async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
     engine: Engine | None = None
     driving: Driving | None = None
     name = RAY if owners.engine.name == "ray" else LOCAL_ENGINE
-    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(owners.workers))
-    await in_thread(files, opening)
+    await in_thread(files, directory.epoch.open, work.session.number, name, fence_s(owners.workers))
     try:
         async with _engine(work, owners, assignment) as engine:
-            further: dict[str, int] = {"workers": engine.workers, "slots": work.slots}
-            driving = Driving(engine.line, work.shown, work.start.options.observers, work.run.manifest, **further)
+            driving = Driving(
+                engine.line,
+                work.shown,
+                work.start.options.observers,
+                work.run.manifest,
+                workers=engine.workers,
+                slots=work.slots,
+            )
             await _driven(work, engine, driving)
     finally:
         if driving is None or driving.have_all_left or (engine is not None and engine.has_ended):
             await in_thread(files, directory.epoch.close)
         await in_thread(files, unshare, directory)
     if errors := driving.told.now.errors:
-        raise error_of(*errors[0])
+        raise error_of(errors[0])
     return driving.ended()
 
 

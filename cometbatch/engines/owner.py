@@ -14,7 +14,18 @@ import msgspec
 
 from cometbatch.control.budget import Budget
 from cometbatch.control.coordination import messages
-from cometbatch.control.coordination.messages import Claim, Commit, Found, Join, Lease, Leave, Renew, StopOrder, Verdict
+from cometbatch.control.coordination.messages import (
+    Claim,
+    Commit,
+    ErrorWords,
+    Found,
+    Join,
+    Lease,
+    Leave,
+    Renew,
+    StopOrder,
+    Verdict,
+)
 from cometbatch.control.granted_account import GrantedAccount
 from cometbatch.control.leased_rate import LeasedRate
 from cometbatch.engines.asking import LAST_RETRY_S, LOST, Asking, retry_s
@@ -225,7 +236,7 @@ class Owner:
             async with asyncio.timeout(LEAVE_S):
                 await self._asking.all_said()
                 await self._renew_once_more()
-                words = ("", "") if error is None else (type(error).__name__, str(error))
+                words = None if error is None else ErrorWords.of(error)
                 left = tuple(StopOrder(words_of(stop), queue=queue) for queue, stop in ended.queues.items())
                 queues = self.news.report()
                 report = self._reporting.report(queues, self.account)

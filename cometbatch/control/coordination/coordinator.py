@@ -41,7 +41,7 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.records import Tally
 
 ASK_AGAIN_S: Final = 0.1
-"""Seconds after which an owner asks again that got nothing, since nothing is granted just now."""
+"""Seconds after which an owner asks again that got nothing, since nothing is granted at present."""
 
 IDLE_S: Final = 0.2
 """Seconds after which an owner asks for work again, while all that is left is others'."""

@@ -112,7 +112,7 @@ class Grants:
         self._purses.setdefault(owner, _Purse())
 
     def restore(self, owner: int, usd: Decimal) -> None:
-        """So much counts of an owner, as was written down by an earlier coordinator."""
+        """What counts of an owner, as an earlier coordinator wrote it down, in US dollars."""
         purse = self._purses[owner]
         purse.granted, purse.written = {0: usd}, usd
 
@@ -155,7 +155,7 @@ class Grants:
         return usd, purse.is_short
 
     def commit(self, owner: int, range_: int, index: int, usd: Decimal) -> None:
-        """An owner announces a part for which it has booked so much. Another's part of this number is not to be."""
+        """An owner announces a part, with what it has booked for it. Another's part of this number is not to be."""
         for other, purse in self._purses.items():
             if other != owner and range_ in purse.parts:
                 purse.parts[range_].pop(index, None)
@@ -183,7 +183,7 @@ class Grants:
         purse.open = set(ranges) if self._is_exact else {*ranges, NO_RANGE}
 
     def left_by(self, owner: int, spent: Decimal) -> None:
-        """An owner has ended in order, and has spent so much in all."""
+        """An owner has ended in order; `spent`: by then, in US dollars."""
         purse = self._purses[owner]
         purse.final, purse.is_short = spent, False
         purse.parts.clear()
