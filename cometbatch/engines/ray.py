@@ -128,11 +128,19 @@ class RayDriverLine:
 
     def __init__(self, coordinator: Any) -> None:
         self._coordinator = coordinator
+        self._heard = 0.0
 
     async def drive(self, word: Drive) -> Driven:
         """Send the driver's word and return how the session goes. Raises `LineError`, `LineClosedError`."""
-        content = await _answer(self._coordinator.drive.remote(messages.encode(word)), DRIVEN_S)
-        return msgspec.msgpack.decode(content, type=Driven)
+        is_first = not self._heard
+        driven = await self._say(word)
+        return await self._say(word) if is_first else driven  # the first word alone tells nothing of when it was said
+
+    async def _say(self, word: Drive) -> Driven:
+        content = messages.encode(msgspec.structs.replace(word, heard=self._heard))
+        driven = msgspec.msgpack.decode(await _answer(self._coordinator.drive.remote(content), DRIVEN_S), type=Driven)
+        self._heard = driven.at
+        return driven
 
 
 async def _answer(call: Any, limit_s: float) -> bytes:
@@ -209,6 +217,7 @@ class RayLauncher:
         self._cluster = cluster
         self._actors: list[Any] = []
         self._owners: list[_Owner] = []
+        self._told: set[int] = set()  # owners of which it was said that they start late
         ray = loaded_ray()
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -261,7 +270,8 @@ class RayLauncher:
         """What an actor says of its versions, once it is there; None where it is lost, as with its node."""
         answer = asyncio.wrap_future(actor.hello.remote().future())
         done, _ = await asyncio.wait([answer], timeout=max(0.0, started + PLACE_S - time.monotonic()))
-        if not done:
+        if not done and owner not in self._told:
+            self._told.add(owner)
             self._job.tell(f"worker {owner} has not started on the Ray cluster yet: its CPUs may all be in use")
         while not done:
             self._refuse_to_wait(started)
@@ -269,6 +279,7 @@ class RayLauncher:
         try:
             found: dict[str, str] = answer.result()
         except loaded_ray().exceptions.RayError as error:
+            # Ray has nothing but words for what kept an actor from being made.
             if "No module named" in str(error) or "AttributeError" in str(error):
                 raise other_version("none that fits") from error
             self._refuse_to_wait(started)

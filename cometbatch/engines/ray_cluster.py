@@ -13,6 +13,7 @@ import platform
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -35,6 +36,7 @@ NOT_OURS: Final = ("RAY_ADDRESS", "RAY_RUNTIME_ENV_HOOK", "RAY_AUTH_TOKEN")
 """Variables by which a user tells of another cluster."""
 USUAL: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 """What Ray is told on each cluster: to be quiet."""
+CONNECT_S: Final = 5.0  # seconds until a cluster's address counts as one where nobody listens
 MAX_FOLDER: Final = 35  # characters of the path of Ray's folder: a socket's path, below it, may have 103 on macOS
 
 
@@ -74,13 +76,15 @@ class Cluster:
             if address == LOCAL:
                 self._start(workers, withheld)
             else:
+                _connect_once(address)
                 with _handling_kept():
                     loaded_ray().init(address=address, **USUAL)
         except BaseException as error:
             self.close()
             if not isinstance(error, Exception):
                 raise
-            raise UsageError(f"The Ray cluster at {address} can't be reached or started: {error}") from error
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UsageError(f"The Ray cluster at {address} can't be reached or started: {why}") from error
         _print_nothing()
 
     def _start(self, workers: int, withheld: Collection[str]) -> None:
@@ -115,10 +119,17 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster, or end it where it is our own."""
-        if not self._is_left:
+        if not self._is_left and "ray" in sys.modules:
             loaded_ray().shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _connect_once(address: str) -> None:
+    """Raise `OSError` where nobody listens: Ray itself tries for more than a minute."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 def _short_folder() -> str:

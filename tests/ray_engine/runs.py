@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,11 +70,15 @@ class RayRun:
         try:
             yield command
         finally:
+            left = {*command.folders, *(folder for pid in others() if (folder := folder_of(pid)) is not None)}
             command.process.kill()
             command.process.communicate()
             for pid in others():
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
+            for folder in left:
+                if folder.name.startswith("cometbatch-"):  # of its own cluster, whose command was killed
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def summary(self, out: str) -> dict[str, Any]:
         """What a command has written to its stdout: nothing but its summary."""
@@ -88,9 +93,10 @@ class RayRun:
 
 
 class Command:
-    """A command that was started."""
+    """A command that was started. `folders`: those of its own cluster that were asked for."""
 
     def __init__(self, job: Path, options: tuple[str, ...]) -> None:
+        self.folders: list[Path] = []
         self.process = subprocess.Popen(
             [*COMMAND, str(job), *options],
             env={**os.environ, KEY_ENV: KEY},
@@ -102,8 +108,17 @@ class Command:
 
     def folder(self) -> Path:
         """Where Ray keeps the files of this command's own cluster."""
-        (gcs,) = [pid for pid in others(self) if "gcs_server" in title_of(pid)]
-        return next(Path(word[14:]).parent for word in title_of(gcs).split("\0") if word.startswith("--session-dir="))
+        self.folders.append(next(folder for pid in others(self) if (folder := folder_of(pid)) is not None))
+        return self.folders[-1]
+
+
+def folder_of(pid: int) -> Path | None:
+    """Where a cluster keeps its files, if this is the process that knows all its nodes."""
+    words, start = [""], "--session-dir="
+    with suppress(OSError):  # it has ended
+        words = title_of(pid).split("\0")
+    named = [word.removeprefix(start) for word in words if word.startswith(start)]
+    return Path(named[0]).parent if "gcs_server" in words[0] and named else None
 
 
 def others(command: Command | None = None, named: str = "") -> list[int]:

@@ -7,7 +7,7 @@ from tests.ray_engine.runs import RayRun, TimedServer, files_with, holders_of, o
 from tests.stub_server import wait_until
 from tests.workbench import KEY
 
-ROWS = 200
+ROWS = 120
 
 
 def test_a_job_on_ray_ends_as_any_other_and_leaves_nothing_behind(tmp_path: Path) -> None:

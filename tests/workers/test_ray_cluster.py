@@ -2,12 +2,13 @@
 
 import os
 import signal
+import socket
 import sys
 
 import pytest
 
 from cometbatch.engines import ray_cluster
-from cometbatch.engines.ray_cluster import compare_versions, loaded_ray, versions
+from cometbatch.engines.ray_cluster import Cluster, compare_versions, loaded_ray, versions
 from cometbatch.errors import UsageError
 from cometbatch.version import VERSION
 
@@ -52,3 +53,18 @@ def test_what_this_process_does_at_a_signal_stays_as_it_is() -> None:
         assert (heard, signal.getsignal(signal.SIGTERM)) == (["SIGINT"], before)
     finally:
         signal.signal(signal.SIGINT, own)
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
+    """Ray itself would try for more than a minute, and then end the process."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(UsageError, match=rf"The Ray cluster at {address} can't be reached"):
+            Cluster(address, 2, [])
+
+
+def test_a_client_of_ray_far_away_is_refused() -> None:
+    """The coordinator runs beside the command, where its word reaches it within a second."""
+    with pytest.raises(UsageError, match="run the command on a node of the cluster"):
+        Cluster("ray://127.0.0.1:10001", 2, [])

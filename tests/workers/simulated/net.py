@@ -5,6 +5,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from cometbatch.control.coordination.messages import Drive, Driven, Lease, Reply, Request, decode_reply, encode
@@ -165,10 +166,16 @@ class SimulatedDriverLine:
     def __init__(self, net: Net, process: Process) -> None:
         self._net = net
         self._process = process
+        self._heard = 0.0
 
     async def drive(self, word: Drive) -> Driven:
-        """See `DriverLine`."""
-        net, process = self._net, self._process
+        """See `DriverLine`; as the line of a cluster has it."""
+        is_first = not self._heard
+        driven = await self._say(word)
+        return await self._say(word) if is_first else driven
+
+    async def _say(self, word: Drive) -> Driven:
+        net, process, word = self._net, self._process, msgspec.structs.replace(word, heard=self._heard)
         there = net.station
         if there is None or there.process.is_dead:
             await asyncio.sleep(0.05)
@@ -180,9 +187,11 @@ class SimulatedDriverLine:
 
         net.carry(DRIVER, lambda: there.take(lambda: there.host.drive(word), answered))
         try:
-            return await asyncio.wait_for(future, LOST_S)
+            driven = await asyncio.wait_for(future, LOST_S)
         except TimeoutError:
             raise LineError("no answer") from None
+        self._heard = driven.at
+        return driven
 
 
 def _settle(future: "asyncio.Future[Answer]", reply: Answer) -> None:

@@ -13,7 +13,10 @@ from tests.workers.simulated.service import Faults
 
 What: TypeAlias = Literal["kill", "stop", "suspend", "cut", "trigger"]
 Whom: TypeAlias = Literal["owner", "driver", "coordinator"]
-OPERATIONS = ("", "send", "send", "link", "link", "write", "mark", "sync", "message", "create", "rename", "unlink")
+OPERATIONS = (
+    *("", "write", "mark", "sync", "message", "create", "rename", "unlink"),
+    *("send", "send", "send", "link", "link", "link", "link"),
+)
 
 
 class Mishap(Struct, frozen=True):
@@ -67,13 +70,13 @@ def plan_of(seed: int) -> Plan:
     chance = random.Random(f"plan {seed}")
     queues = chance.choice((1, 1, 1, 2))
     settings = Settings(
-        concurrency=chance.choice((3, 4, 8, 16)),
+        concurrency=chance.choice((2, 3, 4, 8, 16)),
         requests_per_minute=chance.choice((None, None, 240.0, 600.0, 1500.0, 6000.0)),
         tokens_per_minute=chance.choice((None, None, None, 600_000.0)),
         adaptive=chance.random() < 0.3,
         max_cost_usd=Decimal(str(round(chance.uniform(0.02, 0.2), 3))) if chance.random() < 0.35 else None,
     )
-    rows = chance.randint(20, 60) // queues
+    rows = chance.randint(16, 44) // queues
     return Plan(
         seed=seed,
         rows=rows,
@@ -92,12 +95,14 @@ def _session(chance: random.Random, number: int, most: int) -> SessionPlan:
     """`most`: owners, since each needs a request that it may have in flight."""
     owners = min(most, chance.choice((2, 2, 3, 4))) if number == 0 or chance.random() < 0.7 else 0
     in_cluster = owners > 0 and chance.random() < 0.5
+    is_quiet = chance.random() < 0.2
+    mishaps = 0 if is_quiet else chance.choice((1, 1, 2, 2, 3, 5))
     return SessionPlan(
         owners=owners,
         in_cluster=in_cluster,
         service=_service(chance),
-        net=_net(chance) if in_cluster else NetFaults(),
-        mishaps=tuple(_mishap(chance, owners, in_cluster) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 5)))),
+        net=_net(chance) if in_cluster and not is_quiet else NetFaults(),
+        mishaps=tuple(_mishap(chance, owners, in_cluster) for _ in range(mishaps)),
     )
 
 
@@ -122,24 +127,29 @@ def _net(chance: random.Random) -> NetFaults:
 
 def _mishap(chance: random.Random, owners: int, in_cluster: bool) -> Mishap:
     whom: Whom = "driver"
-    if owners and chance.random() < 0.75:
+    if owners and chance.random() < 0.65:
         whom = "owner"
     elif in_cluster and chance.random() < 0.5:
         whom = "coordinator"
-    kinds: tuple[What, ...] = ("kill", "stop", "suspend", "trigger", "trigger", "trigger")
-    what = chance.choice((*kinds, "cut", "cut") if whom == "owner" and in_cluster else kinds)
+    kinds: tuple[What, ...] = ("kill", "stop", "suspend", "trigger", "trigger", "trigger", "trigger", "trigger")
+    if whom == "owner" and in_cluster:
+        kinds = (*kinds, "cut", "cut")
+    elif whom == "driver":
+        kinds = (*kinds, "kill", "kill", "kill")
+    what = chance.choice(kinds)
     if whom == "coordinator" and what == "trigger":
         what = "kill"
     operation = chance.choice(OPERATIONS) if what == "trigger" else ""
-    most = 3 if operation in {"link", "rename"} else 60
+    is_long = operation in {"link", "send"}  # there a long stop is what the fence is for
+    pause_s = chance.uniform(1.5, 9.0) if is_long and chance.random() < 0.7 else _pause_s(chance)
     return Mishap(
         what,
         whom,
-        at_s=chance.choice((chance.random(), chance.uniform(0, 5))),
+        at_s=chance.choice((chance.uniform(0, 0.4), chance.uniform(0, 1.5), chance.uniform(0, 5))),
         owner=chance.randrange(4),
-        for_s=0.0 if what == "kill" or (what == "trigger" and chance.random() < 0.4) else _pause_s(chance),
+        for_s=0.0 if what == "kill" or (what == "trigger" and chance.random() < 0.3) else pause_s,
         operation=operation,
-        number=chance.choice((1, chance.randint(1, 5), chance.randint(1, most))),
+        number=chance.choice((1, chance.randint(1, 3 if operation == "link" else 6), chance.randint(1, 20))),
     )
 
 
