@@ -30,6 +30,7 @@ from cometbatch.control.granted_account import GrantedAccount
 from cometbatch.control.leased_rate import LeasedRate
 from cometbatch.engines.asking import LAST_RETRY_S, LOST, Asking, retry_s
 from cometbatch.engines.lease_clock import lease_clock
+from cometbatch.engines.leased_sends import LeasedSends
 from cometbatch.engines.line import Line, LineClosedError, LineError
 from cometbatch.engines.owner_news import OwnerNews
 from cometbatch.engines.owner_report import Reporting
@@ -80,6 +81,7 @@ class Owner:
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
+        self._sends: LeasedSends | None = None
         self._telling: asyncio.TimerHandle | None = None
         reporting.on_first = self._soon.set
         self.news.on_held = self._tell_soon
@@ -144,6 +146,8 @@ class Owner:
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)
+        if self._sends is not None:
+            self._sends.go_on()
         self.news.send_ready()
 
     def _end(self) -> None:
@@ -209,8 +213,10 @@ class Owner:
     def leased(self, ports: Ports) -> Ports:
         """The ports of a session alone, with limits, budget and rates that are leased."""
         account = self.account
+        self._sends = LeasedSends(self.is_current, ports.service.send)
         return msgspec.structs.replace(
             ports,
+            service=msgspec.structs.replace(ports.service, send=self._sends.send),
             limits=self.limits,
             budget=None if account is None else Budget(None, Decimal(0), shared=account),
             observer=self._reporting,
