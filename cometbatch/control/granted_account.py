@@ -17,9 +17,8 @@ class GrantedAccount:
     """A shared account, as `Budget` takes it, whose cap is what was granted so far.
 
     `spent`: booked since the owner began; `reserved`: set aside now. `wanted`: what the next call can cost at most,
-    where there is no room for it; None where there is. `is_short`: whoever grants has no more at present, so that the
-    run's own budget holds calls back. `in_flight`: requests under way. `on_short` is called when more is wanted than
-    before.
+    where there is no room for it; None where there is. `in_flight`: requests under way. `on_short` is called when
+    more is wanted than before.
     """
 
     def __init__(self) -> None:
@@ -27,7 +26,6 @@ class GrantedAccount:
         self.spent = _NOTHING
         self.reserved = _NOTHING
         self.wanted: Decimal | None = None
-        self.is_short = False
         self.in_flight = 0
         self.on_short: Callable[[], None] = lambda: None
 
@@ -46,9 +44,9 @@ class GrantedAccount:
         """Whether something is set aside that may turn out to cost less."""
         return self.in_flight > 0 or self.reserved > 0
 
-    def grant(self, granted: Decimal, *, is_short: bool = False) -> None:
+    def grant(self, granted: Decimal) -> None:
         """So much is granted in all, since the owner began."""
-        self.granted, self.is_short = granted, is_short
+        self.granted = granted
 
     def count_in_flight(self, change: int) -> None:
         """So many requests more are under way, or fewer."""

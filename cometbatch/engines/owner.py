@@ -129,7 +129,7 @@ class Owner:
             if self.account is None:
                 self.account = GrantedAccount()
                 self.account.on_short = self._soon.set
-            self.account.grant(lease.money_usd, is_short=lease.is_short)
+            self.account.grant(lease.money_usd)
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)

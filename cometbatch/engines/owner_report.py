@@ -22,8 +22,6 @@ from cometbatch.runner.ports import Observer
 from cometbatch.runner.turns import Runner
 
 NOTHING: Final = Decimal(0)
-BUDGET: Final = "budget"
-"""What a queue waits for whose next call has no room in what is granted."""
 COUNTED_AT_ONCE: Final = 128
 """Outcomes that wait to be counted. Fewer cost more CPU a row; more keep more answers in memory."""
 
@@ -120,7 +118,7 @@ class Reporting:
             retries=self._retries,
             pushbacks=self._pushbacks,
             words=self._once.words,
-            waiting_for=self._waiting_for(account),
+            waiting_for="" if runner is None else logged(runner.told.waiting_for()),
             largest_output_tokens=0 if runner is None else runner.told.largest_output_tokens,
             committed=self._once.committed,
             unanswered_s=0.0 if runner is None else runner.told.unanswered_s,
@@ -129,13 +127,6 @@ class Reporting:
     def confirmed(self) -> None:
         """The last report has arrived."""
         self._once = None
-
-    def _waiting_for(self, account: GrantedAccount | None) -> str:
-        """What holds back the next request. The next small grant, which comes in a moment, is no budget's end."""
-        words = "" if self._runner is None else logged(self._runner.told.waiting_for())
-        if account is None or account.is_short:
-            return words
-        return "; ".join(each for each in words.split("; ") if each != BUDGET and not each.endswith(f": {BUDGET}"))
 
     def _count(self) -> None:
         if not self._uncounted:
