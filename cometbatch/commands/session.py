@@ -16,7 +16,7 @@ from cometbatch.commands import plain_session
 from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checks import describe_missing_columns
 from cometbatch.commands.deduping import describe_late, is_deduped
-from cometbatch.commands.due_ranges import Owners, owners_of
+from cometbatch.commands.due_ranges import Owners, describe_fewer, owners_of
 from cometbatch.commands.looks import rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
@@ -93,7 +93,7 @@ class RunSession(Struct, frozen=True):
         most = job.limits.concurrency
         owners = await in_thread(self.start.files, owners_of, self.start.engine, run, self.limit, most)
         workers = 1 if owners is None else owners.workers
-        with fitted(-(-most // workers), size, queues) as (each, connections, lowered):
+        with fitted(-(-most // workers), size, queues, workers=workers) as (each, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(min(most, each * workers), lowered, owners)
 
@@ -109,12 +109,14 @@ class RunSession(Struct, frozen=True):
         on = False if options.observers.take_words else options.progress
         shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
         options.observers.began(job, run, self.limit)
+        if words := describe_fewer(self.start.engine, owners, run, self.limit):
+            shown.say(words)
         for warning in filter(None, (*_warnings(job, run), lowered, *told)):
             shown.warn(warning)
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         stopping, earlier = self.start.stopping, None
-        summed = functools.partial(_summed, self, shown, started)
+        summed = functools.partial(_summed, self, shown, started, is_alone=owners is None)
         try:
             with stopping.heard(shown):
                 try:
@@ -195,12 +197,16 @@ def _summed(
     started: float,
     ended: Run,
     *,
+    is_alone: bool,
     earlier: EarlierAnswers | None,
     told: Sequence[str],
     finished: bool,
     limited: Limited | None = None,
 ) -> RunSummary:
-    """What the run has come to at the end of this session, which `started` then, by the monotonic clock."""
+    """What the run has come to at the end of this session, which `started` then, by the monotonic clock.
+
+    `is_alone`: this process has sent everything, so that it knows how connections were used.
+    """
     return summary_of(
         session.start.checked.job,
         ended,
@@ -211,7 +217,7 @@ def _summed(
         retries=shown.retries,
         pushbacks=shown.pushbacks,
         reopened=session.reopened,
-        pool=session.transport.pool_stats,
+        pool=session.transport.pool_stats if is_alone else None,
         reuse=None if earlier is None else earlier.counts,
         scores=None if session.start.scores is None or not finished else session.start.scores.counts,
     )

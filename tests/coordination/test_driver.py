@@ -90,6 +90,16 @@ def test_the_driver_is_told_how_all_owners_go_on() -> None:
     assert scene.drive(seen_outcomes=3).outcomes == ()
 
 
+def test_a_wait_for_the_next_grant_is_no_wait_for_the_budget() -> None:
+    """It is told only where the budget has no room."""
+    scene = Scene(settings(budget_usd=usd(1)), range(1))
+    scene.join(1)
+    scene.renew(1, Report(wanted_usd=usd("0.5"), waiting_for="small: budget; large: rate limit"))
+    assert scene.drive().waiting_for == "large: rate limit"
+    scene.renew(1, Report(wanted_usd=usd("1.5"), waiting_for="budget"))
+    assert scene.drive().waiting_for == "budget"
+
+
 def test_silence_is_told() -> None:
     """So that the progress line can say who is."""
     scene = Scene(settings())

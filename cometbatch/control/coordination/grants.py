@@ -9,7 +9,7 @@ reads its journal there, or by the parts that it had announced.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
@@ -107,6 +107,11 @@ class Grants:
             }
         )
 
+    @property
+    def is_any_short(self) -> bool:
+        """Whether an owner needs more than can be granted now, so that the budget holds calls back."""
+        return any(each.is_short for each in self._purses.values())
+
     def join(self, owner: int) -> None:
         """An owner begins."""
         self._purses.setdefault(owner, _Purse())
@@ -201,7 +206,7 @@ class Grants:
         `are_others_silent`: there are owners that are neither living nor known to have ended.
         """
         short = [self._purses[each].report.wanted_usd or _NOTHING for each in living if self._purses[each].is_short]
-        if not short or self.left >= (smallest := min(short)) or self._may_get_back(living):
+        if not short or self.left >= (smallest := min(short)) or _may_get_back(self._purses[each] for each in living):
             self._blocked_at = math.inf
             return None
         self._blocked_at = min(self._blocked_at, now)
@@ -212,10 +217,6 @@ class Grants:
         words = Budget(self._cap, self._counted()).describe(smallest)
         return StopWords("budget", words, words, "Raise budget.max_cost_usd to resume.", "budget", smallest)
 
-    def _may_get_back(self, living: Collection[int]) -> bool:
-        purses = [self._purses[each] for each in living]
-        return any(each.report.is_money_in_flight or each.counted > each.taken for each in purses)
-
     def _unaccounted(self, living: Collection[int]) -> Iterator[Decimal]:
         """What owners may not have spent of their grants that are lost, or silent."""
         for owner, purse in self._purses.items():
@@ -224,7 +225,7 @@ class Grants:
 
     def _ahead(self, purse: _Purse, wanted: Decimal, living: int) -> Decimal:
         """What an owner is granted beyond what it has taken."""
-        if any(each.is_short for each in self._purses.values()):
+        if self.is_any_short:
             return wanted  # nobody keeps what another needs
         own = EXACT.subtract(purse.counted, purse.taken)
         share = ROUNDING.divide(max(_NOTHING, ROUNDING.add(self.left, own)), Decimal(2 * max(living, self._owners)))
@@ -235,6 +236,10 @@ class Grants:
 
     def _counted(self) -> Decimal:
         return ROUNDING.add(self._before, _sum({owner: purse.counted for owner, purse in self._purses.items()}))
+
+
+def _may_get_back(purses: Iterable[_Purse]) -> bool:
+    return any(each.report.is_money_in_flight or each.counted > each.taken for each in purses)
 
 
 def _sum(amounts: Mapping[int, Decimal]) -> Decimal:
