@@ -158,7 +158,6 @@ def _settings(work: Work, workers: int) -> Settings:
     """What the coordinator is told: limits and money of the whole run."""
     job = work.start.checked.job
     return Settings(
-        session=work.session.number,
         owners=workers,
         concurrency=work.slots,
         queues=len(work.run.manifest.queues()),

@@ -104,7 +104,7 @@ class Owner:
         closed = tuple(self._closed)
         queues = self.news.report()
         self._was_waiting = any(each.waiting for each in queues)
-        report = self._reporting.report(queues, self.account, self.limits.tokens_debt)
+        report = self._reporting.report(queues, self.account)
         asked_at = self._clock()
         message = Renew(self.worker, self._renewals + 1, self.limits.number, report, closed)
         lease = await self._asking.ask_once(message, Lease)
@@ -228,7 +228,7 @@ class Owner:
                 words = ("", "") if error is None else (type(error).__name__, str(error))
                 left = tuple(StopOrder(words_of(stop), queue=queue) for queue, stop in ended.queues.items())
                 queues = self.news.report()
-                report = self._reporting.report(queues, self.account, 0)
+                report = self._reporting.report(queues, self.account)
                 await self._asking.ask(Leave(self.worker, report, tuple(self._closed), words, left), Verdict)
 
     async def _renew_once_more(self) -> None:

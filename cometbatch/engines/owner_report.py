@@ -99,7 +99,7 @@ class Reporting:
 
     # -- reports -----------------------------------------------------------------------------------------------------
 
-    def report(self, queues: tuple[QueueReport, ...], account: GrantedAccount | None, tokens_debt: int) -> Report:
+    def report(self, queues: tuple[QueueReport, ...], account: GrantedAccount | None) -> Report:
         """How the owner goes on. It says the same once more of what is said once, until that is `confirmed`."""
         self._count()
         self._look()
@@ -117,7 +117,6 @@ class Reporting:
             outcomes=self._once.outcomes,
             retries=self._retries,
             pushbacks=self._pushbacks,
-            tokens_debt=tokens_debt,
             words=self._once.words,
             waiting_for="" if runner is None else logged(runner.told.waiting_for()),
             largest_output_tokens=0 if runner is None else runner.told.largest_output_tokens,

@@ -54,16 +54,6 @@ class LeasedLimits:
         """The number of the newest lease; 0 before the first."""
         return self._number
 
-    @property
-    def until(self) -> float:
-        """When the lease ends, on the clock."""
-        return self._until
-
-    @property
-    def tokens_debt(self) -> int:
-        """Tokens that were charged too little so far."""
-        return math.ceil(max(0.0, self._debt))
-
     def grant(self, lease: Lease, asked_at: float) -> bool:
         """Take a lease that was asked for at this time on the clock; returns False for one that is not the newest."""
         if lease.number <= self._number or self._is_over:

@@ -29,7 +29,7 @@ TICK_S = 0.1
 
 def settings(**changed: object) -> Settings:
     """Two owners with 16 requests in flight between them, and no limits, unless told otherwise."""
-    given: dict[str, object] = {"session": 1, "owners": 2, "concurrency": 16} | changed
+    given: dict[str, object] = {"owners": 2, "concurrency": 16} | changed
     return Settings(**given)  # type: ignore[arg-type] # the test names fields
 
 
@@ -74,8 +74,8 @@ class Scene:
             self.leases[request.owner] = reply
         return reply
 
-    def join(self, owner: int, holds: tuple[int, ...] = ()) -> Lease:
-        reply = self.ask(Join(owner, holds))
+    def join(self, owner: int) -> Lease:
+        reply = self.ask(Join(owner))
         assert isinstance(reply, Lease)
         return reply
 

@@ -76,7 +76,7 @@ def test_the_driver_is_told_how_all_owners_go_on() -> None:
     scene.renew(1, first)
     scene.leave(2, Report(recorded=Tally(succeeded=1), outcomes=(b"c",), retries=1), error=("ValueError", "no"))
     driven = scene.drive()
-    assert driven.owners == (OwnerState(1, 0.0, False, False, 3, 1), OwnerState(2, 0.0, False, True, 0, 0))
+    assert driven.owners == (OwnerState(1, 0.0, False, False), OwnerState(2, 0.0, False, True))
     assert (driven.recorded.succeeded, driven.in_flight, driven.retries, driven.pushbacks) == (5, 3, 2, 2)
     assert (driven.outcomes, driven.words, driven.committed) == ((b"a", b"b", b"c"), ("Look.",), (0,))
     assert (driven.waiting_for, driven.largest_output_tokens) == ("limit", 70)

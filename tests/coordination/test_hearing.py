@@ -81,7 +81,7 @@ def test_an_answer_that_others_wait_for_is_news(before: QueueReport, word: Queue
 def test_a_pause_reaches_all_at_once_and_lasts_as_long_as_the_longest_wait() -> None:
     """Its number grows, so that nobody takes an older one for it."""
     scene = two()
-    seen = scene.leases[2].news
+    seen = scene.coordinator.news
     assert scene.say(Pushback(1, 1, 20.0))
     news = scene.coordinator.news_beyond(seen, 2, scene.now)
     assert news is not None

@@ -13,7 +13,6 @@ from cometbatch.control.coordination.messages import (
     Claimed,
     Drive,
     Join,
-    Lease,
     News,
     Pushback,
     Reply,
@@ -45,9 +44,10 @@ def test_who_watches_is_told_at_once_what_another_owner_met() -> None:
     async def body() -> None:
         host = make_host()
         await host.drive(Drive())
-        lease = await ask(host, Join(1))
-        assert isinstance(lease, Lease)
-        watching = asyncio.create_task(ask(host, Watch(1, lease.news)))
+        await ask(host, Join(1))
+        known = await ask(host, Watch(1))
+        assert isinstance(known, News)
+        watching = asyncio.create_task(ask(host, Watch(1, known.number)))
         await asyncio.sleep(0.25)
         await ask(host, Pushback(2, 0, 7.0))
         news = await watching

@@ -115,7 +115,7 @@ def test_what_was_granted_and_spent_is_known() -> None:
     assert again.drive().spent_usd == 1
     again.wait(3)
     again.join(3)
-    assert again.renew(3, Report(wanted_usd=usd(5))).is_short
+    assert again.renew(3, Report(wanted_usd=usd(5))).money_usd == 0
     again.take(3)
     assert again.drive().spent_usd == 7
     again.say(Found(3, 1, 1, usd("0.25")))
@@ -136,21 +136,18 @@ def test_stops_stand() -> None:
     again.say(Pushback(1, 0, 1.0))
 
 
-def test_without_what_was_written_owners_show_what_they_have() -> None:
-    """What nobody has shown in time may be given away; who shows it later is refused."""
-    scene = Scene(settings(owners=1), range(3))
-    for owner in (1, 2):
-        scene.join(owner)
-    assert [scene.take(1), scene.take(2), scene.take(2, 2)] == [0, 2, 1]
+def test_without_what_was_written_a_range_is_given_again_and_has_one_part() -> None:
+    """Who had it before may go on sending elsewhere, but not commit what is another's by now."""
+    scene = Scene(settings(owners=2), range(2))
+    assert [(scene.join(owner), scene.take(owner))[1] for owner in (1, 2)] == [0, 1]
     again = restarted(scene, lines=[])
-    again.join(1, holds=(0,))
-    again.join(1, holds=(0,))
+    again.renew(1)
     again.wait(1.2)
     again.renew(1)
-    assert [again.take(1, 0), again.take(1, 1)] == [1, 2]
+    assert [again.take(1), again.take(1, 0)] == [0, 1]
     assert again.leases[1].number > scene.leases[2].number
-    assert again.join(2, holds=(1, 2)).is_lost
-    assert again.join(2, holds=(1, 2)).is_lost
+    assert not again.renew(2).is_lost
+    assert not again.say(Commit(2, 1, 1))
 
 
 def test_a_line_that_was_cut_short_was_never_told() -> None:

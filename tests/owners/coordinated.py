@@ -19,7 +19,7 @@ class Coordinated:
     """A coordinator and its driver. `settings`: what it is told of the run, beside the session's number."""
 
     def __init__(self, ranges: Sequence[int], **settings: Any) -> None:
-        self.coordinator = Coordinator(Settings(1, **settings), ranges, tallies.add)
+        self.coordinator = Coordinator(Settings(**settings), ranges, tallies.add)
         self.host = Host(self.coordinator, asyncio.get_running_loop().time)
         self.driven: list[Driven] = []
         self.word = Drive()

@@ -115,7 +115,7 @@ def test_an_older_lease_changes_nothing_and_an_empty_one_ends_the_last() -> None
     limits = LeasedLimits(clock)
     assert limits.grant(lease(5), clock.now)
     assert not limits.grant(lease(4, valid_s=100.0), clock.now)
-    assert limits.until == clock.now + 1.0
+    assert limits.number == 5
     limits.grant(lease(6, valid_s=0.0), clock.now)
     assert limits.take(1) is None
     assert limits.number == 6
@@ -181,7 +181,6 @@ def test_tokens_that_were_charged_too_little_are_paid_by_the_next_requests() -> 
             limits.settle(charge, 10, 100)
             used += 100
     assert used <= 100.0 * 100 + 500
-    assert limits.tokens_debt <= 100
     assert limits.counts_tokens
 
 
@@ -192,4 +191,5 @@ def test_without_a_limit_on_tokens_there_is_nothing_to_settle() -> None:
     limits.grant(lease(1), clock.now)
     assert limits.take(100) == 0.0
     limits.settle(0.0, 100, 1000)
-    assert (limits.tokens_debt, limits.counts_tokens) == (0, False)
+    assert not limits.counts_tokens
+    assert limits.take(100) == 0.0

@@ -77,11 +77,6 @@ class Claims:
         self._last[owner] = range_
         return Assigned(range_, earlier)
 
-    def adopt(self, owner: int, range_: int) -> None:
-        """Note that an owner has a range by its own word, as an earlier coordinator gave it."""
-        self.give(owner, range_)
-        del self._last[owner]
-
     def close(self, owner: int, ranges: Iterable[int]) -> list[int]:
         """Note that an owner is through with ranges; returns those that it had. Others are not its to close."""
         closed = [each for each in ranges if self._holders.get(each) == owner]
@@ -100,10 +95,6 @@ class Claims:
             if stretch.owner == owner:
                 stretch.owner = None
         return list(held)
-
-    def is_free(self, range_: int) -> bool:
-        """Whether a range is due, and nobody has it."""
-        return range_ in self._released or self._place(range_) is not None
 
     def _stretch_for(self, owner: int) -> _Stretch | None:
         own = [each for each in self._stretches if each.owner == owner]

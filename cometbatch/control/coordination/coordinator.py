@@ -94,7 +94,6 @@ class Coordinator:
         owner.heard_at = now
         match request:
             case Join():
-                self._roster.adopt(owner, request.holds, now)
                 return self._lease(owner, now)
             case Renew():
                 return self._renew(owner, request, now)
@@ -117,7 +116,7 @@ class Coordinator:
         for order in word.stops:
             self._roster.stop(order)
         self.tick(now)
-        driven = self._owners.drive(word, now, lambda owner: len(self._claims.held(owner)))
+        driven = self._owners.drive(word, now)
         is_over = self._claims.is_over and not any(self._owners.here())
         return msgspec.structs.replace(
             driven,
@@ -185,7 +184,7 @@ class Coordinator:
             ask_again_s = min(share.ask_again_s, ASK_AGAIN_S) if is_short else share.ask_again_s
         else:
             number, valid_s, share, ask_again_s = self._leases.issue(owner.number, now, 0.0), 0.0, NO_SHARE, ASK_AGAIN_S
-            usd, is_short = None if self._grants is None else self._grants.told(owner.number), False
+            usd = None if self._grants is None else self._grants.told(owner.number)
         self.tick(now)
         return Lease(
             number,
@@ -196,10 +195,8 @@ class Coordinator:
             ask_again_s,
             share.ceiling,
             usd,
-            is_short,
             self._hearing.told(owner.number, now),
             self._hearing.stops.orders,
-            self.news,
             owner.is_gone,
         )
 

@@ -87,7 +87,6 @@ class Report(Struct, frozen=True, array_like=True):
     room for it; None where nothing waits for money. `is_money_in_flight`: whether something in flight may give money
     back. `recorded`: a tally of the outcomes since it began. `outcomes`: encoded records of outcomes since the report
     before this one, where the driver wants each of them. `retries`, `pushbacks`: as the progress line counts them.
-    `tokens_debt`: tokens that were charged too little so far, which the owner pays by itself.
     `words`: what a person should read, since the last report; `waiting_for`: what holds back the next request.
     """
 
@@ -102,7 +101,6 @@ class Report(Struct, frozen=True, array_like=True):
     pushbacks: int = 0
     words: tuple[str, ...] = ()
     waiting_for: str = ""
-    tokens_debt: int = 0
     largest_output_tokens: int = 0
     committed: tuple[int, ...] = ()
     """Partitions that it has committed since the report before this one."""
@@ -114,10 +112,9 @@ class Report(Struct, frozen=True, array_like=True):
 
 
 class Join(Struct, frozen=True, array_like=True, tag=True):
-    """An owner begins, or shows itself to a coordinator that has begun anew. Answered by `Lease`."""
+    """An owner begins. Answered by `Lease`."""
 
     owner: int
-    holds: tuple[int, ...] = ()  # ranges
 
 
 class Renew(Struct, frozen=True, array_like=True, tag=True):
@@ -244,8 +241,8 @@ class Lease(Struct, frozen=True, array_like=True, tag=True):
     there is none; 0 where it has no share now. `turns`: where the limit on requests is low, how many requests it may
     send in all, since it joined, in place of a share; None elsewhere. `ask_again_s`: when it is worth asking again.
     `ceiling`: requests that it may have in flight. `money_usd`: granted since it joined, so that spent + reserved may
-    never pass it; None where there is no budget. `is_short`: no more money will come unless some comes back. `news`:
-    number of the newest news. `is_lost`: its ranges are another's: it may never send or commit again.
+    never pass it; None where there is no budget. `is_lost`: its ranges are another's: it may never send or commit
+    again.
     """
 
     number: int
@@ -256,10 +253,8 @@ class Lease(Struct, frozen=True, array_like=True, tag=True):
     ask_again_s: float = LEASE_S / 3
     ceiling: int = 1
     money_usd: Decimal | None = None
-    is_short: bool = False
     queues: tuple[QueueTold, ...] = ()
     stops: tuple[StopOrder, ...] = ()
-    news: int = 0
     is_lost: bool = False
 
 
@@ -286,7 +281,7 @@ class Verdict(Struct, frozen=True, array_like=True, tag=True):
 
 
 class News(Struct, frozen=True, array_like=True, tag=True):
-    """What can't wait for the next renewal. `number`: of the newest. `pauses` and answers of others are in `queues`."""
+    """What can't wait for the next renewal. `number`: of the newest news. `queues`: what is to be told of models."""
 
     number: int
     queues: tuple[QueueTold, ...] = ()
@@ -322,8 +317,6 @@ class OwnerState(Struct, frozen=True, array_like=True):
     silent_s: float
     is_lost: bool
     has_left: bool
-    in_flight: int = 0
-    ranges: int = 0
 
 
 class Driven(Struct, frozen=True, array_like=True):
@@ -383,7 +376,7 @@ def decode_reply(content: bytes) -> Reply:
 
 
 def lease_s(owners: int) -> float:
-    """Seconds that a lease lasts with so many owners."""
+    """Seconds that a lease lasts with this number of owners."""
     return LEASE_S * max(1.0, owners / OWNERS_A_SECOND)
 
 

@@ -90,8 +90,8 @@ class Owners:
             if each in self._owners:
                 self._owners[each].is_known_gone = True
 
-    def drive(self, word: Drive, now: float, ranges: Callable[[int], int]) -> Driven:
-        """What the driver is told of owners: `ranges`, how many of them an owner has."""
+    def drive(self, word: Drive, now: float) -> Driven:
+        """What the driver is told of owners."""
         seen = max(0, word.seen_outcomes - self._taken)
         del self._outcomes[:seen]
         self._taken += seen
@@ -103,14 +103,7 @@ class Owners:
             recorded = self._add(recorded, each.report.recorded)
         return Driven(
             owners=tuple(
-                OwnerState(
-                    each.number,
-                    max(0.0, now - each.heard_at),
-                    each.is_lost,
-                    each.has_left,
-                    0 if each.is_gone else _in_flight(each),
-                    ranges(each.number),
-                )
+                OwnerState(each.number, max(0.0, now - each.heard_at), each.is_lost, each.has_left)
                 for each in all_owners
             ),
             recorded=recorded,

@@ -47,17 +47,6 @@ class Roster:
         self.write(written.Joined(number))
         return self.owners.join(number, now)
 
-    def adopt(self, owner: Owner, holds: Iterable[int], now: float) -> None:
-        """What an owner had from an earlier coordinator stays its own, unless it is another's by now."""
-        for each in () if owner.is_gone else holds:
-            holder = self.claims.holder(each)
-            if holder is None and self.claims.is_free(each):
-                self.claims.adopt(owner.number, each)
-                self.write(written.Given(owner.number, each))
-            elif holder not in (None, owner.number):
-                self.lose(owner, now)
-                return
-
     def close(self, owner: Owner, ranges: Iterable[int]) -> None:
         """An owner is through with ranges; those that it does not have are passed over."""
         for each in self.claims.close(owner.number, ranges):

@@ -28,8 +28,8 @@ class BrokenLawError(AssertionError):
 class Ended(Struct, frozen=True):
     """A session that is over, as the world saw it.
 
-    `is_quiet`: nothing happened to a process, and no message was lost or late. `stopped_at`: when the coordinator
-    ordered everybody to stop; infinite where it did not.
+    `is_quiet`: nothing happened to a process, no message was lost or late, and the disk never stalled.
+    `stopped_at`: when the coordinator ordered everybody to stop; infinite where it did not.
     """
 
     number: int
@@ -88,7 +88,7 @@ def of_a_session(
         return
     if not kinds and not run.is_complete:
         yield f"end: session {session.number} ended without a stop, and {len(run.missing)} partitions are missing"
-    if cap is not None and "budget" in kinds:
+    if cap is not None and "budget" in kinds and session.is_quiet:
         left = cap - table.spent(run)
         if left > (session.owners + 1) * WORST_USD:
             yield f"budget: session {session.number} stopped with {left} of {cap} left"
@@ -141,7 +141,8 @@ def _is_known(request: Request, witness: Witness) -> bool:
     harm = witness.harm.get(request.owner, Harm())
     if request.status in (-1, 0) or not request.heard or harm.stood_still:
         return False
-    return request.replied_at < min(harm.died_at, harm.lost_at) - TURN_S
+    counted_at = min((when for number, when in witness.table.began if number > request.session), default=math.inf)
+    return request.replied_at < min(harm.died_at, harm.lost_at, counted_at) - TURN_S
 
 
 def _fence(witness: Witness) -> Iterator[str]:

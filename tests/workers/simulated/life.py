@@ -112,7 +112,7 @@ class Life:
         last = self.table.directory().last_session()
         if last is None or last.number in {each.number for each in self.sessions}:
             return
-        is_quiet = not plan.mishaps and plan.net == NetFaults()
+        is_quiet = not plan.mishaps and plan.net == NetFaults() and not self.plan.stall
         ended = Ended(last.number, plan.owners, settings, is_quiet)
         kinds: tuple[str, ...] = ()
         has_ended = False

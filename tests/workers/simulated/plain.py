@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from decimal import Decimal
 
 from msgspec import Struct
@@ -43,20 +44,22 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-async def begun(table: Table, directory: RunDirectory) -> Run:
-    """A session begins, under the lock, once no owner of an earlier one may send any more."""
+async def begun(table: Table, directory: RunDirectory, now: Callable[[], float]) -> Run:
+    """A session begins, under the lock, once no owner of an earlier one may send any more. `now`: the world's time."""
     epoch = directory.epoch.unfenced()
     if epoch is not None:
         await asyncio.sleep(epoch.fence_s)
     directory.epoch.forget()
-    return table.begin(directory)
+    run = table.begin(directory)
+    table.began.append((session_of(run), now()))
+    return run
 
 
 async def plain_session(process: Process, table: Table, service: SimulatedService, settings: Settings) -> Ended:
     """Everything that one process does for a run, from the lock to its last part."""
     directory = table.directory()
     with directory.locked():
-        run = await begun(table, directory)
+        run = await begun(table, directory, lambda: process.world.now)
         number, slots = session_of(run), settings.concurrency
         partitions = Partitions(run, number, table.tables, [table.make], ("n",), slots=slots, queues=table.queues)
         marks = directory.new_marks(RUN_ID, number, 2 * slots)

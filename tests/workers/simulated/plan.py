@@ -76,7 +76,7 @@ def plan_of(seed: int) -> Plan:
         adaptive=chance.random() < 0.3,
         max_cost_usd=Decimal(str(round(chance.uniform(0.02, 0.2), 3))) if chance.random() < 0.35 else None,
     )
-    rows = chance.randint(20, 60) // queues
+    rows = chance.randint(16, 44) // queues
     return Plan(
         seed=seed,
         rows=rows,

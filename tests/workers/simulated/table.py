@@ -27,6 +27,7 @@ class Table:
     def __init__(self, folder: Path, rows: int, partition_rows: int, queues: int = 1) -> None:
         self.folder = folder
         self.rows = rows
+        self.began: list[tuple[int, float]] = []  # each session, and when it had counted what earlier ones left
         self._table = pa.table({"n": range(rows)})
         self.manifest = Manifest(
             version=MANIFEST_VERSION,

@@ -15,6 +15,7 @@ from cometbatch.engines.line import DriverLine, LineClosedError, LineError
 from cometbatch.engines.owner import run_owner
 from cometbatch.engines.session import Ports
 from cometbatch.engines.supervising import supervise
+from cometbatch.errors import UsageError
 from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.results import tallies
 from cometbatch.run_state.in_flight import InFlightMarks
@@ -84,14 +85,13 @@ class Session:
         self._driver = process
         directory = table.directory()
         with directory.locked():
-            run = await begun(table, directory)
+            run = await begun(table, directory, lambda: self.world.now)
             self._run, self._nonce = share(run)
             table.manifest = self._run.manifest
             self.number = session_of(run)
             directory.epoch.open(self.number, "workers", fence_s(self._owner_count))
             due = sorted({each.index % run.manifest.partitions_in_slice for each in run.missing})
             told = CoordinatorSettings(
-                session=self.number,
                 owners=self._owner_count,
                 concurrency=settings.concurrency,
                 queues=len(table.queues),
@@ -227,7 +227,12 @@ class Session:
         assert found is not None
         await asyncio.sleep(self.world.chance.random() * 0.1)  # until it has begun
         directory = table.directory()
-        check_nonce(directory, self._nonce, lambda _: None)
+        try:
+            check_nonce(directory, self._nonce, lambda _: None)
+        except UsageError:
+            if self._driver is not None and self._driver.is_dead:
+                return  # it began so late that a later session has the folder
+            raise
         run = Run(directory, found.manifest, Progress(last=found.progress.last), found.result)
         slots = self._settings.concurrency
 

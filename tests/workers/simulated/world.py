@@ -48,7 +48,7 @@ class World:
         self.strands = Strands()
         self.log: list[tuple[float, str]] = []
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
 
     def note(self, words: str) -> None:
         """What a person reads who looks for the cause of a broken law."""
@@ -56,7 +56,7 @@ class World:
 
     def at(self, when: float, event: Callable[[], None]) -> None:
         """Have something happen at a moment; events of the same moment happen in any order."""
-        heapq.heappush(self._events, (max(when, self.now), self.chance.random(), next(self._numbers), event))
+        heapq.heappush(self._events, (max(when, self.now), self.chance.random(), next(self.numbers), event))
 
     def after(self, wait_s: float, event: Callable[[], None]) -> None:
         """Have something happen in so many seconds."""
@@ -127,12 +127,43 @@ def usual_clock(world: World) -> Clock:
     return Clock(world, rate=1 + chance.uniform(-1, 1) * world.drift, start=chance.uniform(0, 100_000))
 
 
+class _Numbered:
+    """What sets hold in the same order each time: its hash is a number of its world, and no place in memory."""
+
+    _number: int
+
+    def __new__(cls, *_arguments: Any, loop: "ProcessLoop", **_options: Any) -> Any:
+        made = super().__new__(cls)
+        made._number = loop.next_number()
+        return made
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class NumberedTask(_Numbered, asyncio.Task[Any]):
+    """A task of a simulated process."""
+
+
+class NumberedFuture(_Numbered, asyncio.Future[Any]):
+    """A future of a simulated process."""
+
+
 class ProcessLoop(asyncio.BaseEventLoop):
     """asyncio's own loop with a process's clock, which is stepped from outside. It has no sockets."""
 
     def __init__(self, process: "Process") -> None:
         super().__init__()
         self._process = process
+        self.set_task_factory(lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options))
+
+    def next_number(self) -> int:
+        """A number that nothing else of its world has."""
+        return next(self._process.world.numbers)
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        made: asyncio.Future[Any] = NumberedFuture(loop=self)
+        return made
 
     def time(self) -> float:
         return self._process.clock.monotonic()
