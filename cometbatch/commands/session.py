@@ -44,6 +44,7 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
+from cometbatch.run_state.begin import remove_leftovers
 from cometbatch.run_state.directory import drop_caches
 from cometbatch.run_state.drift import describe_targets
 from cometbatch.run_state.manifest import Manifest
@@ -139,6 +140,8 @@ class RunSession(Struct, frozen=True):
                 is_finished = (
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
+                if is_finished and owners is not None:  # killed workers' files, which no later session would remove
+                    await in_thread(self.start.files, remove_leftovers, ended)
                 if is_finished:
                     publishing = functools.partial(publish_for, ended, self.start)
                     stop = await stopping.publish(self.start.files, publishing)

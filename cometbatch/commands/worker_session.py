@@ -28,7 +28,7 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.ray import RayJob
 from cometbatch.engines.supervising import supervise
 from cometbatch.input.file_set import contents_of
-from cometbatch.input.staging import is_worth_staging, stage
+from cometbatch.input.staging import GivenUpError, is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
 from cometbatch.run_state.sharing import grants_file, share, unshare
@@ -49,7 +49,13 @@ async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
     start = work.start
     run, nonce = await in_thread(start.files, share, work.run)
     work = msgspec.structs.replace(work, run=run)
-    assignment = await in_thread(start.files, _assignment, work, owners.workers, nonce)
+    try:
+        assignment = await in_thread(start.files, _assignment, work, owners.workers, nonce)
+    except GivenUpError:
+        assignment = None
+    if assignment is None or start.stopping.asked is not None:
+        await in_thread(start.files, unshare, run.directory)
+        return start.stopping.asked
     carrying = asyncio.create_task(_carried(work, owners, assignment))
     is_cancelled = False
     while not carrying.done():
@@ -147,6 +153,7 @@ def _staged(work: Work) -> str | None:
         run_id=run.manifest.run_id,
         partition_rows=run.manifest.partition_rows,
         write_aside=local.write_aside,
+        is_given_up=lambda: work.start.stopping.asked is not None,
     )
     return str(path)
 

@@ -236,12 +236,14 @@ class LocalLauncher:
         self._reached: list[_Reached] = []
         self._ending = contextlib.ExitStack()
         self._path: Path | None = None
+        self._beginning = asyncio.Lock()
 
     async def launch(self, owner: int) -> LocalWorker:
         """Start the process of an owner. Raises `CometbatchError` where that can't be done at all."""
         try:
-            if self._path is None:
-                self._path = await self._listen()
+            async with self._beginning:  # several are launched at once, and one socket is for all
+                if self._path is None:
+                    self._path = await self._listen()
             token, content = secrets.token_hex(HELLO_BYTES // 2), self._assigned(owner)
             with contextlib.ExitStack() as opened:
                 errors = opened.enter_context(tempfile.TemporaryFile())  # a pipe that is full would make it wait

@@ -53,10 +53,19 @@ def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_two_workers(bench: Workbench) -> None:
-    """They answer what one process answers, tell each part once, and leave a run that holds."""
+    """They answer what one process answers, tell each part once, and leave a run that holds.
+
+    What a worker that was killed was writing is removed.
+    """
     events: list[dict[str, Any]] = []
+
+    def hear(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "part_committed" and event["partition"] == 0:
+            (bench.run_directory / "parts" / ".00000.part.1-9.tmp").touch()
+
     job = bench.job(**QUICK, engine={"workers": 2})
-    summary = cometbatch.run(job, progress=False, events=events.append)
+    summary = cometbatch.run(job, progress=False, events=hear)
     assert summary.finished
     assert summary.succeeded == ROWS
     committed = Counter(each["partition"] for each in events if each["event"] == "part_committed")
