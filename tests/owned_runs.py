@@ -115,6 +115,9 @@ class DealtOwnership:
         await self._unless_dead()
         return None if claimed is None else [claimed]
 
+    async def of_others(self, after: int) -> Sequence[Claimed]:
+        return []
+
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
         await self._unless_dead()
         if not self.is_current():

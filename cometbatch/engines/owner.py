@@ -37,6 +37,7 @@ from cometbatch.engines.owner_report import Reporting
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.records import RejectedAsk
+from cometbatch.run_state.claims import Claims
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
@@ -52,6 +53,10 @@ SOONER_S: Final = 0.02
 
 REFUSED_S: Final = 0.05
 """Seconds after a refusal until it is told, at most: further ones that come meanwhile are told with it."""
+
+SHORT_S: Final = 0.5
+"""Seconds for which the next call finds no room in the grant, until an owner asks for a range that a lost one had: with
+that the money comes back that the lost one has not spent. Longer is a longer halt; shorter is more traffic."""
 
 LEAVE_S: Final = 5.0
 """Seconds that an owner tries to take its leave, at most. Once its lease has ended, that says the same."""
@@ -82,6 +87,8 @@ class Owner:
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
         self._soon = asyncio.Event()  # something is to be told
         self._sends: LeasedSends | None = None
+        self._short_from: float | None = None  # by the owner's clock
+        self._claims: Claims | None = None
         self._telling: asyncio.TimerHandle | None = None
         reporting.on_first = self._soon.set
         self.news.on_held = self._tell_soon
@@ -103,13 +110,19 @@ class Owner:
         """Keep the lease, and tell how the owner goes on."""
         wait_s, tries = SOONER_S, 0
         while True:
-            await self._until_due(wait_s)
+            if tries:  # what is to be told can't change that nothing is granted
+                await self._asking.unless_over(wait_s)
+            else:
+                await self._until_due(wait_s)
             try:
-                wait_s, tries = await self.renew(), 0
+                wait_s = await self.renew()
+                tries = 0 if self.limits.is_valid else tries + 1
             except LineClosedError:
                 raise
             except LineError:
-                wait_s, tries = retry_s(tries), tries + 1
+                tries += 1
+            if tries:
+                wait_s = retry_s(tries - 1)
 
     async def renew(self) -> float:
         """Get another lease; returns in how many seconds the next one is worth asking for. Raises `LineError`."""
@@ -143,12 +156,24 @@ class Owner:
                 self.account = GrantedAccount()
                 self.account.on_short = self._soon.set
             self.account.grant(lease.money_usd)
+            self._look_for_money(self.account)
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)
         if self._sends is not None:
             self._sends.go_on()
         self.news.send_ready()
+
+    def _look_for_money(self, account: GrantedAccount) -> None:
+        """Where the next call has no room for long, ask for a range of a lost owner, whose grant may come back."""
+        now = self._clock()
+        if account.wanted is None:
+            self._short_from = None
+        elif self._short_from is None:
+            self._short_from = now
+        elif now - self._short_from >= SHORT_S and self._claims is not None:
+            self._short_from = now
+            self._claims.claim_of_others()
 
     def _end(self) -> None:
         self.limits.end()
@@ -189,13 +214,20 @@ class Owner:
                 return None
             await self._asking.unless_over(told.ask_again_s)
 
+    async def of_others(self, after: int) -> Sequence[Claimed]:
+        """See `Ownership`."""
+        told = await self._asking.ask(Claim(self.worker, after, is_short=True), messages.Claimed)
+        return [Claimed(each.range, each.earlier) for each in told.ranges]
+
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
         """See `Ownership`."""
+        tries = 0
         while True:
             await self._asking.ask(Commit(self.worker, range_, index, spent_usd), Verdict)
             if self.is_current():
                 return
-            await self._asking.unless_over(SOONER_S)  # its lease has ended, and may be renewed
+            await self._asking.unless_over(retry_s(tries))  # its lease has ended, and may be renewed
+            tries += 1
 
     def found(self, range_: int, earlier: int, spent_usd: Decimal) -> None:
         """See `Ownership`."""
@@ -231,6 +263,7 @@ class Owner:
         self.limits.on_short = self._short
         hearing = self.news.begin(runner)
         if (owned := partitions.owned) is not None:
+            self._claims = owned.claims
             owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()

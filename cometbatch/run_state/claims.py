@@ -5,8 +5,8 @@ through with a range once each of its queues is.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -42,6 +42,7 @@ class Claims:
         self._waiting: dict[int, set[int]] = {}  # of each range, the queues that are not through with it
         self._places: dict[int, int] = {}  # of these ranges, in the order of the claims
         self._is_over = False
+        self._error: BaseException | None = None  # of a claim that nobody waited for
         self._asking: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()  # set, and another one put in its place, as a range is closed
 
@@ -56,19 +57,37 @@ class Claims:
         """
         while not any(queue in each for each in self._waiting.values()) and len(self._waiting) >= CLAIMED_AHEAD:
             await self._closing.wait()
+        if self._error is not None:
+            raise self._error
         if self._is_over:
             return False
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._ask())
-            self._asking.add_done_callback(self._has_asked)
-        await asyncio.shield(self._asking)
+        await asyncio.shield(self._asking or self._begin(self._ask()))
         return not self._is_over
+
+    def claim_of_others(self) -> None:
+        """Claim ranges that lost owners had, though no queue needs one: what is found there tells what they spent."""
+        if self._asking is None and not self._is_over:
+            self._begin(self._ask_for_others())
+
+    def _begin(self, asking: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._asking = asyncio.get_running_loop().create_task(asking)
+        self._asking.add_done_callback(self._has_asked)
+        return self._asking
 
     async def _ask(self) -> None:
         found = await self._ownership.more(self._last)
         if found is None:
             self._is_over = True
-            return
+        else:
+            await self._take(found)
+
+    async def _ask_for_others(self) -> None:
+        try:
+            await self._take(await self._ownership.of_others(self._last))
+        except Exception as error:  # noqa: BLE001 - whoever asks for more next has it
+            self._error = error
+
+    async def _take(self, found: Sequence[Claimed]) -> None:
         for claimed in found:
             self._last = claimed.number
             looked = await self._look(claimed)

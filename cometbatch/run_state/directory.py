@@ -290,13 +290,15 @@ class RunDirectory:
 
         The journals of its range may hold other partitions' records. `owner`: the worker, as its files' names have it
         ("3-2"), where several work on the run; then False is returned where another was first, whose part stands, and
-        `is_current` is asked right before the part exists. Raises what `local.write_aside` or `PartFiles.commit_new`
-        raise.
+        `is_current` is asked right before the part exists, and again before anything is removed: where it says no by
+        then, another worker may be about to read that. Raises what `local.write_aside` or `PartFiles.commit_new` raise.
         """
         if not owner:
             self.parts.commit(index, write)
         elif not self.parts.commit_new(index, write, owner, is_current):
             return False
+        if owner and not is_current():
+            return True
         for path in [*self.journals.kept_of(index), *self.parts.superseded(index)]:
             local.remove(path)
         return True

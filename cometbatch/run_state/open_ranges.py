@@ -14,6 +14,7 @@ from cometbatch.run_state.input_passes import InputPasses, Tables
 from cometbatch.run_state.journal import Journal
 from cometbatch.run_state.journal_files import JournalFile
 from cometbatch.run_state.open_range import OpenRange
+from cometbatch.run_state.ownership import Ownership
 from cometbatch.run_state.queue_calls import QueueCalls
 from cometbatch.run_state.run import Run
 
@@ -21,11 +22,14 @@ from cometbatch.run_state.run import Run
 class OpenRanges:
     """Opens and closes ranges. `tables`: reads the input.
 
-    `session`: the number of the session that writes; `worker`: of the worker of it, 0 where it is alone on the run.
+    `session`: the number of the session that writes. `ownership`: of the worker of it; None where it is alone on the
+    run.
     """
 
-    def __init__(self, run: Run, session: int, tables: Tables, worker: int = 0) -> None:
-        self.run, self.session, self.worker = run, session, worker
+    def __init__(self, run: Run, session: int, tables: Tables, ownership: Ownership | None = None) -> None:
+        self.run, self.session = run, session
+        self._ownership = ownership
+        self._worker = 0 if ownership is None else ownership.worker
         self._passes = InputPasses(tables)
         self._readings: set[asyncio.Future[Any]] = set()
         self._open: dict[int, OpenRange] = {}
@@ -95,7 +99,7 @@ class OpenRanges:
         if journal is None:
             journals, run_id = self.run.directory.journals, self.run.manifest.run_id
             earlier = self._gone_on_from.get(number)
-            return journals.begin(run_id, number, self.session, self.worker, earlier=earlier)
+            return journals.begin(run_id, number, self.session, self._worker, earlier=earlier)
         journal.reopen()
         return journal
 
@@ -137,7 +141,10 @@ class OpenRanges:
         def is_other(file: JournalFile) -> bool:
             return file.worker > 0 and file.session == self.session and file.name not in own
 
-        self.run.directory.journals.forget(number, is_other)
+        # Whoever takes this range over looks for parts first, then reads journals. It found these parts, where the
+        # claim holds by now; else it may be about to read this journal.
+        if self._ownership is None or self._ownership.is_current():
+            self.run.directory.journals.forget(number, is_other)
         journal.close()
 
     async def finish_reading(self) -> bool:

@@ -37,6 +37,12 @@ class Ownership(Protocol):
         Raises `LostOwnerError`.
         """
 
+    async def of_others(self, after: int) -> Sequence[Claimed]:
+        """Ranges that lost owners had, as far as there are some at this moment. `after`: as for `more`.
+
+        Raises `LostOwnerError`.
+        """
+
     async def may_commit(self, range_: int, index: int, spent_usd: Decimal) -> None:
         """Return where this partition may become a part now. `spent_usd`: booked by this owner for its calls.
 

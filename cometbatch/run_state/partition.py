@@ -63,7 +63,7 @@ class Partitions:
     ) -> None:
         self._run, self._session, self._limit = run, session, limit
         together = [run.manifest.active] if queues is None else queues
-        self._ranges = OpenRanges(run, session, tables, 0 if ownership is None else ownership.worker)
+        self._ranges = OpenRanges(run, session, tables, ownership)
         self.owned = None if ownership is None else OwnedRanges(ownership, self._ranges, together, limit)
         self._maker = CallMaker(
             run.manifest,

@@ -1,7 +1,7 @@
 """Ranges: each has one owner at a time, and goes to another only when the first can't send any more."""
 
 from cometbatch.control.coordination.claims import Claims
-from cometbatch.control.coordination.messages import MARGIN, Commit
+from cometbatch.control.coordination.messages import MARGIN, Assigned, Claim, Claimed, Commit
 from tests.coordination.scene import Scene, busy, settings
 
 
@@ -157,3 +157,17 @@ def test_owners_that_all_have_nothing_to_send_are_told_that_it_is_over() -> None
     assert not scene.claim(2).is_over
     scene.renew(1, busy(waiting=0))
     assert scene.claim(2).is_over
+
+
+def test_an_owner_that_lacks_money_gets_what_a_lost_one_had_and_nothing_else() -> None:
+    """What it finds there may bring money back; a range that nobody had would only wait with it."""
+    scene = Scene(settings(), range(4))
+    scene.join(1)
+    scene.join(2)
+    assert [scene.take(1), scene.take(2)] == [0, 2]
+    assert scene.ask(Claim(2, 2, is_short=True)) == Claimed()
+    scene.drive(gone=(1,))
+    for _ in range(3):
+        scene.wait(0.4)
+        scene.renew(2)
+    assert scene.ask(Claim(2, 2, is_short=True)) == Claimed((Assigned(0, (1,)),))

@@ -58,11 +58,16 @@ class Claims:
             return None
         return Assigned(last, self._held[owner][last])
 
-    def claim(self, owner: int, after: int) -> Assigned | None:
-        """Give an owner a range; None where all are taken or closed. One that somebody had before comes first."""
+    def claim(self, owner: int, after: int, *, is_short: bool = False) -> Assigned | None:
+        """Give an owner a range; None where all are taken or closed. One that somebody had before comes first.
+
+        `is_short`: it wants no other one.
+        """
         if self._released:
             above = [each for each in self._released if each > after]
             return self.give(owner, min(above or self._released))
+        if is_short:
+            return None
         stretch = self._stretch_for(owner)
         return None if stretch is None else self.give(owner, self._ranges[stretch.start])
 

@@ -225,9 +225,9 @@ class Coordinator:
         if not self._presence.may_grant(now) or not self._leases.is_valid(owner.number, now):
             return Claimed(ask_again_s=ASK_AGAIN_S)
         self._take_over(now)
-        assigned = self._claims.claim(owner.number, request.after)
+        assigned = self._claims.claim(owner.number, request.after, is_short=request.is_short)
         if assigned is None:
-            if owner.idle_from is None:
+            if owner.idle_from is None and not request.is_short:
                 owner.idle_from = owner.renewed
             return Claimed(is_over=self._owners.are_at_rest, ask_again_s=IDLE_S)
         owner.idle_from = None

@@ -159,11 +159,16 @@ class Renew(Struct, frozen=True, array_like=True, tag=True):
 
 
 class Claim(Struct, frozen=True, array_like=True, tag=True):
-    """Give me work. Answered by `Claimed`. `after`: the last range that it was given, or -1: it reads upwards."""
+    """Give me work. Answered by `Claimed`. `after`: the last range that it was given, or -1: it reads upwards.
+
+    `is_short`: it has work, but no money for it. It wants a range that a lost owner had, since whoever takes that over
+    tells what the lost one has not spent.
+    """
 
     owner: int
     after: int = -1
     closed: tuple[int, ...] = ()
+    is_short: bool = False
 
 
 class Commit(Struct, frozen=True, array_like=True, tag=True):

@@ -125,6 +125,8 @@ class SimulatedDisk:
             if set(mode) & set("wax"):
                 self.asked("create")
             raw = step(path, mode.replace("t", "").replace("b", "") + "b", 0)
+            if self._world.current is not None:
+                self._world.current.files.append(raw)
             asking = _Asking(raw, self.asked)
             if buffering == 0:
                 return asking

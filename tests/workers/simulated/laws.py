@@ -42,6 +42,8 @@ class Ended(Struct, frozen=True):
 class Harm(Struct):
     """What happened to a process. `died_at`, `lost_at`: by the world's time; infinite where that did not happen.
 
+    Where it died while it waited for the disk, `died_at` is the moment from which on it waited.
+
     `stood_still`: it was stopped in between, so that what it had heard it may have recorded much later.
     """
 
@@ -88,7 +90,7 @@ def of_a_session(
         return
     if not kinds and not run.is_complete:
         yield f"end: session {session.number} ended without a stop, and {len(run.missing)} partitions are missing"
-    if cap is not None and "budget" in kinds and session.is_quiet:
+    if cap is not None and "budget" in kinds:
         left = cap - table.spent(run)
         if left > (session.owners + 1) * WORST_USD:
             yield f"budget: session {session.number} stopped with {left} of {cap} left"
@@ -139,10 +141,10 @@ def _bill(witness: Witness) -> Iterator[str]:
 def _is_known(request: Request, witness: Witness) -> bool:
     """Whether the run must know what came of this request: its process got the reply in time to write that down."""
     harm = witness.harm.get(request.owner, Harm())
-    if request.status in (-1, 0) or not request.heard or harm.stood_still:
+    if request.status in (-1, 0) or harm.stood_still:
         return False
     counted_at = min((when for number, when in witness.table.began if number > request.session), default=math.inf)
-    return request.replied_at < min(harm.died_at, harm.lost_at, counted_at) - TURN_S
+    return request.heard_at < min(harm.died_at, harm.lost_at, counted_at) - TURN_S
 
 
 def _fence(witness: Witness) -> Iterator[str]:
@@ -188,7 +190,7 @@ def _pauses(witness: Witness, session: Ended) -> Iterator[str]:
         return  # the pace slows everybody down, or one model alone waits
     own = [each for each in witness.ledger if each.session == session.number]
     for told in own:
-        if told.status != HTTP_TOO_MANY or not told.heard:
+        if told.status != HTTP_TOO_MANY or told.heard_at == math.inf:
             continue
         until = told.replied_at + 0.9 * min(told.retry_after_s or 0.0, MAX_BREATH_S) - TOLD_S
         for each in own:

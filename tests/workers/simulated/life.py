@@ -100,7 +100,9 @@ class Life:
 
     def _mortal(self, process: Process) -> Process:
         """Remember when a process dies."""
-        process.on_death.append(lambda: setattr(self.harm.setdefault(process.name, Harm()), "died_at", self.world.now))
+        process.on_death.append(
+            lambda: setattr(self.harm.setdefault(process.name, Harm()), "died_at", process.active_until)
+        )
         return process
 
     def _until_dead(self, driver: Process) -> None:

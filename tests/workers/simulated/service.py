@@ -43,7 +43,7 @@ class Request(Struct):
     """A request as the ledger has it. `cost_usd`: what was billed; None is nothing.
 
     `left_at`: when it left its process, by the world's time. `is_late`: its process had stood still between its
-    decision to send it and that moment. `status`: of the reply; 0 before it. `heard`: whether its process got a reply.
+    decision to send it and that moment. `status`: of the reply; 0 before it. `heard_at`: when its process took it.
     """
 
     number: int
@@ -58,7 +58,7 @@ class Request(Struct):
     cost_usd: Decimal | None = None
     retry_after_s: float | None = None
     replied_at: float = math.inf
-    heard: bool = False
+    heard_at: float = math.inf
 
 
 class Sender(Struct):
@@ -144,7 +144,7 @@ class SimulatedService:
 
         def come() -> None:
             entry.replied_at = world.now
-            sender.process.deliver(lambda: way.come(entry, reply))
+            sender.process.deliver(lambda: way.come(entry, reply, math.inf if sender.process.is_dead else world.now))
 
         world.after(takes_s, come)
 
@@ -168,10 +168,10 @@ class _OnItsWay:
     def __init__(self, done: Callable[[ExchangeResult], None]) -> None:
         self._done: Callable[[ExchangeResult], None] | None = done
 
-    def come(self, entry: Request, reply: ExchangeResult) -> None:
+    def come(self, entry: Request, reply: ExchangeResult, now: float) -> None:
         done, self._done = self._done, None
         if done is not None:
-            entry.heard = True
+            entry.heard_at = now
             done(reply)
 
     def cancel(self) -> None:

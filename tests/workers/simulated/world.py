@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from msgspec import Struct
 
@@ -240,6 +240,8 @@ class Process:
         self.errors = world.errors
         self.on_death: list[Callable[[], None]] = []
         self.busy_until = 0.0  # its loop waits for the disk
+        self.files: list[IO[bytes]] = []  # that it has opened to write
+        self._stepped_at = 0.0
         self.triggers: list[Trigger] = []
         self._threads: dict[int, Thread] = {}
         self._frozen: list[Callable[[], None]] = []  # what happens once it goes on
@@ -256,6 +258,7 @@ class Process:
 
     def step(self) -> None:
         """Its loop runs what is due."""
+        self._stepped_at = self.world.now
         self.enter(self.loop.step)
         for _ in range(STEPS_AT_ONCE):
             if self.is_dead or self.is_frozen or self.busy_until > self.world.now or self.loop.due() > -math.inf:
@@ -310,6 +313,11 @@ class Process:
         if error is not None and not self.is_dead:
             self.errors.append(error)
 
+    @property
+    def active_until(self) -> float:
+        """Until when its loop could do something, by the world's time, once it is dead."""
+        return self._stepped_at if self.busy_until > self.died_at else self.died_at
+
     # -- its end ------------------------------------------------------------------------------------------------------
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
@@ -342,6 +350,8 @@ class Process:
             thread.run_out()  # first: it may hold what the loop waits for
         self.enter(self._run_out)
         self.loop.close()
+        for file in self.files:
+            file.close()
         for told in self.on_death:
             told()
 
