@@ -99,21 +99,13 @@ class RunSession(Struct, frozen=True):
             return await self._carry_out(min(most, each * workers), lowered, owners)
 
     async def _carry_out(self, concurrency: int, lowered: str, owners: Owners | None) -> RunSummary:
-        run, job = self.run, self.start.checked.job
+        run = self.run
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
         looks = rest_of(self.start.checked, run, self.limit) if owners is None else None
         started = time.monotonic()
         run.directory.lock.sign()
-        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
-        options, name = self.start.options, job.output.path.name
-        on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
-        options.observers.began(job, run, self.limit)
-        if words := describe_fewer(self.start.engine, owners, run, self.limit):
-            shown.say(words)
-        for warning in filter(None, (*_warnings(job, run), lowered, *told)):
-            shown.warn(warning)
+        shown = self._begin_to_show(owners, *filter(None, (lowered, *told)))
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         stopping, earlier = self.start.stopping, None
@@ -162,6 +154,19 @@ class RunSession(Struct, frozen=True):
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
+
+    def _begin_to_show(self, owners: Owners | None, *warnings: str) -> Progress:
+        """The progress line, and whoever listens, once told what there is to know before the first request."""
+        run, job, options = self.run, self.start.checked.job, self.start.options
+        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
+        on, name = False if options.observers.take_words else options.progress, job.output.path.name
+        shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
+        options.observers.began(job, run, self.limit)
+        if words := describe_fewer(self.start.engine, owners, run, self.limit):
+            shown.say(words)
+        for warning in (*_warnings(job, run), *warnings):
+            shown.warn(warning)
+        return shown
 
     @contextlib.asynccontextmanager
     async def _earlier_answers(self) -> AsyncIterator[EarlierAnswers | None]:
