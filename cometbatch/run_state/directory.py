@@ -317,7 +317,9 @@ class RunDirectory:
         them, also where they count (`strays`).
         """
         done, reopened = frozenset(committed), self.reopened()
-        yield from half_written(self, self._all_folders())
+        for folder in self._all_folders():
+            names = (name for name in local.entries(folder) if finals_of(name) and _is_ours(self, folder, name))
+            yield from (folder / name for name in names)
         for name in local.entries(self.journals.folder):
             range_, index = index_in(JOURNAL.fullmatch(name)), index_in(KEPT.fullmatch(name))
             if range_ is None and index is None:
@@ -330,14 +332,6 @@ class RunDirectory:
         if last is not None:
             yield from self.marks_before(last.number)
             yield from self.owners.charges_before(last.number)
-
-
-def half_written(directory: RunDirectory, folders: Iterable[Path]) -> Iterator[Path]:
-    """The files in these folders of the run that a killed process left half-written."""
-    for folder in folders:
-        for name in local.entries(folder):
-            if finals_of(name) and _is_ours(directory, folder, name):
-                yield folder / name
 
 
 def drop_caches(directory: RunDirectory) -> None:

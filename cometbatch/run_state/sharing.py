@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from cometbatch.errors import UsageError
-from cometbatch.run_state.directory import NONCE, RunDirectory, half_written
+from cometbatch.run_state.directory import NONCE, RunDirectory
 from cometbatch.run_state.manifest import WORKERS_NEED
 from cometbatch.run_state.names import GRANTS
 from cometbatch.run_state.run import Run, with_manifest
@@ -46,15 +46,8 @@ def share(run: Run) -> tuple[Run, str]:
 
 
 def unshare(directory: RunDirectory) -> None:
-    """Tidy up once no worker is left: the data set names all parts, and what killed workers left half-written goes.
-
-    One that lives on all the same, on a machine that can't be reached, fails at its file, and commits nothing. Raises
-    `CheckpointError` where the disk refuses.
-    """
+    """Tidy up once no worker is left: the data set names all parts. Raises `CheckpointError` where the disk refuses."""
     directory.parts.link_all()
-    folders = (directory.path, directory.parts.within, directory.parts.folder, directory.journals.folder)
-    for path in list(half_written(directory, dict.fromkeys((*folders, directory.owners.sessions)))):
-        local.remove(path)
     _forget_grants(directory)
     local.remove(directory.path / NONCE)
 
