@@ -50,6 +50,15 @@ def test_what_is_in_flight_never_takes_more_files_than_there_are(
         assert f"needs {OPEN + files_for(concurrency, partition_rows):,}" in warning
 
 
+def test_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each of them may have in flight is told as its share, and the sum of all."""
+    monkeypatch.setattr(open_files, "raise_open_files", lambda: 100)
+    monkeypatch.setattr(open_files, "_open_now", lambda: OPEN)
+    most, _, warning = fit(128, 256, workers=4)
+    assert "each of the 4 workers may open 100 files" in warning
+    assert f"at most {4 * most} requests will be in flight" in warning
+
+
 def limited(files: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """A command in a shell that lets it open this many files and no more."""
     line = f"ulimit -n {files}; exec {shlex.join([*COMMAND, *map(str, arguments)])}"

@@ -298,13 +298,14 @@ def test_every_job_that_ships_can_be_planned(job_file: Path, tmp_path: Path) -> 
         ("durability", "# What survives what"),
         ("retry", "## Whose failure, and how long the wait"),
         ("updates", "## What happens"),
+        ("workers", "## What survives what"),
     ],
 )
 def test_every_line_of_what_survives_what_is_held_by_a_test_that_is_there(page: str, heading: str) -> None:
     """Each promise names the file and, in the link's title, the test that would fail if it were not so."""
     table = PAGES[f"docs/{page}.md"].partition(f"{heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in table.splitlines() if line.startswith("| ")][2:]
-    assert len(lines) > 10
+    assert len(lines) > 5
     for line in lines:
         held = re.fullmatch(r'\| .* \| \[test\]\(\.\./(tests/[\w/]+\.py) "(test_\w+)"\) \|', line)
         assert held, line

@@ -18,15 +18,15 @@ from cometbatch.control.coordination.messages import (
     Driven,
     OwnerState,
     StopOrder,
-    StopWords,
     lease_s,
 )
 from cometbatch.engines.line import DriverLine, LineError
-from cometbatch.errors import CometbatchError, Quoting, logged
+from cometbatch.errors import CometbatchError
 from cometbatch.records import Outcome
 from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import Manifest
-from cometbatch.runner.ports import Ended, Pace, Stop, StopKind
+from cometbatch.runner.hearing import stop_of, words_of
+from cometbatch.runner.ports import Ended, Pace, Stop
 
 DRIVE_S: Final = 0.2
 """Seconds between two words to the coordinator. Without one for `DRIVER_S` it grants nothing more."""
@@ -168,16 +168,16 @@ class Driving:
         orders = [order for order in now.stops if order.queue is None]
         if now.is_over:
             orders = []
-        queues = {order.queue: stop_in(order.words) for order in reversed(now.stops) if order.queue is not None}
+        queues = {order.queue: stop_of(order.words) for order in reversed(now.stops) if order.queue is not None}
         stopped = dict(sorted(queues.items()))
-        return Ended(stop_in(orders[0].words) if orders else next(iter(stopped.values()), None), stopped)
+        return Ended(stop_of(orders[0].words) if orders else next(iter(stopped.values()), None), stopped)
 
     # -- what it hears -------------------------------------------------------------------------------------------------
 
     def _take(self, driven: Driven) -> None:
         self.told.now = driven
         if driven.errors and not self._stops:  # what is in flight is paid for, and finished
-            self._order(Stop("terminated", driven.errors[0][1]), is_now=False)
+            self._order(Stop("terminated", driven.errors[0].message), is_now=False)
         if self._observers.any:
             self._seen += len(driven.outcomes)
             if driven.outcomes:
@@ -206,17 +206,3 @@ def workers_in_words(owners: Sequence[OwnerState], silent_s: float) -> str:
         return ""
     silent = sum(each.silent_s > silent_s for each in alive)
     return count(len(alive), "worker") + (f" ({silent} silent)" if silent else "")
-
-
-def words_of(stop: Stop) -> StopWords:
-    """A stop as it travels."""
-    quiet = logged(stop.message)
-    return StopWords(
-        stop.kind, str(stop.message), "" if quiet == stop.message else quiet, stop.hint, stop.fix, stop.next_usd
-    )
-
-
-def stop_in(words: StopWords) -> Stop:
-    """A stop that has travelled."""
-    message = Quoting(words.message, words.logged) if words.logged else words.message
-    return Stop(msgspec.convert(words.kind, StopKind), message, words.hint, words.fix, words.next_usd)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from cometbatch.commands.engine_choice import EngineChoice
+from cometbatch.results.summary_words import count
 from cometbatch.run_state.manifest import partitions_of
 from cometbatch.run_state.run import Run, lacking
 
@@ -44,3 +45,19 @@ def owners_of(engine: EngineChoice, run: Run, limit: int | None, concurrency: in
     ranges = ranges_due(run, limit)
     workers = min(engine.workers, max(1, len(ranges)), concurrency)
     return None if workers == 1 and engine.name == "local" else Owners(engine, workers, ranges)
+
+
+def describe_fewer(engine: EngineChoice, owners: Owners | None, run: Run, limit: int | None) -> str:
+    """Why fewer workers send than whoever started the run asks for, in a sentence; "" where there are as many."""
+    workers = 1 if owners is None else owners.workers
+    if workers >= engine.workers:
+        return ""
+    who = "This process alone sends" if owners is None else f"{count(workers, 'worker')} of {engine.workers} send"
+    ranges = len(ranges_due(run, limit) if owners is None else owners.ranges)
+    if not ranges:
+        return ""
+    if ranges > workers:
+        return f"{who}: limits.concurrency allows no more requests in flight."
+    rows = count(run.manifest.partition_rows, "row")
+    left = "one range" if ranges == 1 else f"{ranges:,} ranges"
+    return f"{who}: what is left is {left} of up to {rows}, and a range goes to one worker (output.partition_rows)."

@@ -28,8 +28,10 @@ def files_for(concurrency: int, partition_rows: int, queues: int = 1) -> int:
     return _connections(concurrency) + _journals(concurrency, partition_rows, queues) + SPARE_FILES
 
 
-def fit(concurrency: int, partition_rows: int, queues: int = 1) -> tuple[int, int, str]:
+def fit(concurrency: int, partition_rows: int, queues: int = 1, *, workers: int = 1) -> tuple[int, int, str]:
     """As much of `limits.concurrency` as there are files for, the most connections, and a warning or "".
+
+    `workers`: how many processes send; `concurrency` and what is returned are of each of them.
 
     Raises `UsageError` where there are too few files for a single request in flight. Files that other runs of this
     process may still open are not there for this one.
@@ -40,12 +42,15 @@ def fit(concurrency: int, partition_rows: int, queues: int = 1) -> tuple[int, in
         most -= 1
     needed = opened + files_for(concurrency, partition_rows, queues)
     words = f"this process may open {limit:,} files, and limits.concurrency: {concurrency} needs {needed:,}"
+    if workers > 1:
+        share = f"its share of limits.concurrency ({concurrency:,} requests)"
+        words = f"each of the {workers} workers may open {limit:,} files, and {share} needs {needed:,}"
     if not most:
         least = opened + files_for(1, partition_rows, queues)
         raise UsageError(f"{words}; a run needs at least {least:,}. Raise the limit ({WAYS_TO_RAISE}).")
     connections = limit - opened - SPARE_FILES - _journals(most, partition_rows, queues)
     lowered = (
-        f"{words}: at most {most:,} requests will be in flight. Raise the limit ({WAYS_TO_RAISE}), or set a "
+        f"{words}: at most {most * workers:,} requests will be in flight. Raise the limit ({WAYS_TO_RAISE}), or set a "
         "lower limits.concurrency."
         if most < concurrency
         else ""
@@ -66,12 +71,14 @@ _others = _Others()
 
 
 @contextlib.contextmanager
-def fitted(concurrency: int, partition_rows: int, queues: int = 1) -> Iterator[tuple[int, int, str]]:
+def fitted(
+    concurrency: int, partition_rows: int, queues: int = 1, *, workers: int = 1
+) -> Iterator[tuple[int, int, str]]:
     """The same as `fit`, while a run goes on: other runs of this process that begin meanwhile leave it its files."""
     with _others.lock:
         if not _others.promised:
             _others.before = _open_now()
-        found = fit(concurrency, partition_rows, queues)
+        found = fit(concurrency, partition_rows, queues, workers=workers)
         mine = files_for(found[0], partition_rows, queues)
         _others.promised.append(mine)
     try:

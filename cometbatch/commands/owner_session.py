@@ -26,7 +26,7 @@ from cometbatch.commands.services import service_of
 from cometbatch.commands.session_pieces import partitions_of, policy_of
 from cometbatch.commands.session_start import input_lost
 from cometbatch.commands.targets import RowMakers, row_makers
-from cometbatch.control.coordination.messages import Leave
+from cometbatch.control.coordination.messages import ErrorWords, Leave
 from cometbatch.engines.lease_clock import lease_clock
 from cometbatch.engines.line import Line, LineError
 from cometbatch.engines.owner import run_owner
@@ -49,10 +49,12 @@ from cometbatch.transport import Transport
 
 
 async def carry_assigned(content: bytes, line: Line) -> None:
-    """The same as `carry` of a pickled assignment, maybe on another machine. Raises nothing: the coordinator knows."""
-    with contextlib.suppress(Exception):
-        assignment: Assignment = pickle.loads(content)  # noqa: S301 - from the driver's process
-        await carry(msgspec.structs.replace(assignment, contents=()), line, lease_clock)
+    """The same as `carry` of a pickled assignment, maybe on another machine.
+
+    Raises as `carry`, and what `pickle` raises, which nobody has been told of.
+    """
+    assignment: Assignment = pickle.loads(content)  # noqa: S301 - from the driver's process
+    await carry(msgspec.structs.replace(assignment, contents=()), line, lease_clock)
 
 
 async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) -> None:
@@ -66,7 +68,7 @@ async def carry(assignment: Assignment, line: Line, clock: Callable[[], float]) 
             slots = stack.enter_context(prepared.slots())
         except Exception as error:
             with contextlib.suppress(LineError):
-                await line.ask(Leave(assignment.owner, error=(type(error).__name__, str(error))))
+                await line.ask(Leave(assignment.owner, error=ErrorWords.of(error)))
             raise
         await prepared.carry_out(line, clock, slots)
 

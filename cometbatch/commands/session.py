@@ -16,7 +16,7 @@ from cometbatch.commands import plain_session
 from cometbatch.commands.cell_summaries import cell_summaries, left_out, slices_by_target, sum_of
 from cometbatch.commands.checks import describe_missing_columns
 from cometbatch.commands.deduping import describe_late, is_deduped
-from cometbatch.commands.due_ranges import Owners, owners_of
+from cometbatch.commands.due_ranges import Owners, describe_fewer, owners_of
 from cometbatch.commands.looks import rest_of, tell_before
 from cometbatch.commands.open_files import fitted
 from cometbatch.commands.open_rows import RowsOf
@@ -44,6 +44,7 @@ from cometbatch.results.summary import (
     cap_warning,
     late_warnings,
 )
+from cometbatch.run_state.begin import remove_leftovers
 from cometbatch.run_state.directory import drop_caches
 from cometbatch.run_state.drift import describe_targets
 from cometbatch.run_state.manifest import Manifest
@@ -93,34 +94,37 @@ class RunSession(Struct, frozen=True):
         most = job.limits.concurrency
         owners = await in_thread(self.start.files, owners_of, self.start.engine, run, self.limit, most)
         workers = 1 if owners is None else owners.workers
-        with fitted(-(-most // workers), size, queues) as (each, connections, lowered):
+        with fitted(-(-most // workers), size, queues, workers=workers) as (each, connections, lowered):
             self.transport.limit_connections(connections)
             return await self._carry_out(min(most, each * workers), lowered, owners)
 
     async def _carry_out(self, concurrency: int, lowered: str, owners: Owners | None) -> RunSummary:
-        run, job = self.run, self.start.checked.job
+        run = self.run
         before = await in_thread(self.start.files, tell_before, self.start.checked, run, self.limit)
         told = [*self.start.told, *before]
         looks = rest_of(self.start.checked, run, self.limit) if owners is None else None
         started = time.monotonic()
         run.directory.lock.sign()
-        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
-        options, name = self.start.options, job.output.path.name
-        on = False if options.observers.take_words else options.progress
-        shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
-        options.observers.began(job, run, self.limit)
-        for warning in filter(None, (*_warnings(job, run), lowered, *told)):
-            shown.warn(warning)
+        shown = self._begin_to_show(owners, *filter(None, (lowered, *told)))
         cap = run.manifest.token_cap
         shown.warn_of_cap(cap_warning(run.bill.largest_output_tokens, cap))
         stopping, earlier = self.start.stopping, None
-        summed = functools.partial(_summed, self, shown, started)
+        summed = functools.partial(_summed, self, shown, started, is_alone=owners is None)
         try:
             with stopping.heard(shown):
                 try:
                     async with self._earlier_answers() as earlier:
-                        further: dict[str, Any] = {"found": self.found, "looks": looks, "earlier": earlier}
-                        work = Work(self.start, run, self.transport, shown, concurrency, self.limit, **further)
+                        work = Work(
+                            self.start,
+                            run,
+                            self.transport,
+                            shown,
+                            slots=concurrency,
+                            limit=self.limit,
+                            found=self.found,
+                            looks=looks,
+                            earlier=earlier,
+                        )
                         stop = await _send_calls(work, owners)
                 finally:
                     shown.close()
@@ -128,6 +132,8 @@ class RunSession(Struct, frozen=True):
                 is_finished = (
                     stop is None and ended.is_complete
                 )  # also where rows beyond the limit were answered before
+                if is_finished and owners is not None:  # killed workers' files, which no later session would remove
+                    await in_thread(self.start.files, remove_leftovers, ended)
                 if is_finished:
                     publishing = functools.partial(publish_for, ended, self.start)
                     stop = await stopping.publish(self.start.files, publishing)
@@ -148,6 +154,19 @@ class RunSession(Struct, frozen=True):
             needed = budget_to_finish(ended, stop.next_usd, self.limit) if stop.kind == "budget" else None
             raise STOPPED[stop.kind](sentences(stop.message, stop.hint), summary, stop.fix, needed)
         return summary
+
+    def _begin_to_show(self, owners: Owners | None, *warnings: str) -> Progress:
+        """The progress line, and whoever listens, once told what there is to know before the first request."""
+        run, job, options = self.run, self.start.checked.job, self.start.options
+        rows = run.manifest.calls if self.limit is None else run.tally.calls + run.calls_due(self.limit)
+        on, name = False if options.observers.take_words else options.progress, job.output.path.name
+        shown = Progress(rows, counted(run, is_dead=False), on=on, name=name, observers=options.observers)
+        options.observers.began(job, run, self.limit)
+        if words := describe_fewer(self.start.engine, owners, run, self.limit):
+            shown.say(words)
+        for warning in (*_warnings(job, run), *warnings):
+            shown.warn(warning)
+        return shown
 
     @contextlib.asynccontextmanager
     async def _earlier_answers(self) -> AsyncIterator[EarlierAnswers | None]:
@@ -186,12 +205,16 @@ def _summed(
     started: float,
     ended: Run,
     *,
+    is_alone: bool,
     earlier: EarlierAnswers | None,
     told: Sequence[str],
     finished: bool,
     limited: Limited | None = None,
 ) -> RunSummary:
-    """What the run has come to at the end of this session, which `started` then, by the monotonic clock."""
+    """What the run has come to at the end of this session, which `started` then, by the monotonic clock.
+
+    `is_alone`: this process has sent everything, so that it knows how connections were used.
+    """
     return summary_of(
         session.start.checked.job,
         ended,
@@ -202,7 +225,7 @@ def _summed(
         retries=shown.retries,
         pushbacks=shown.pushbacks,
         reopened=session.reopened,
-        pool=session.transport.pool_stats,
+        pool=session.transport.pool_stats if is_alone else None,
         reuse=None if earlier is None else earlier.counts,
         scores=None if session.start.scores is None or not finished else session.start.scores.counts,
     )

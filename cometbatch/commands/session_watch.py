@@ -8,7 +8,7 @@ from typing import Protocol
 from cometbatch.commands.observers import Moment, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.results.summary import cap_warning
-from cometbatch.run_state.group_commit import SLOW_SYNC_S
+from cometbatch.run_state.group_commit import SLOW_SYNC_S, slow_disk
 from cometbatch.runner.ports import Pace
 
 WAITING_SHOWN_EVERY_S = 1.0
@@ -71,11 +71,6 @@ async def show_waiting(
         if (seconds := slowest_sync_s()) > SLOW_SYNC_S and not is_slow:
             shown.warn(slow_disk(seconds))
             is_slow = True
-
-
-def slow_disk(seconds: float) -> str:
-    """What a person should know of a disk that takes this long to sync."""
-    return f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded."
 
 
 def moment_of(runner: Watched, observers: Observers) -> Moment:

@@ -142,6 +142,11 @@ class Stopping:
         self._is_publishing = False
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def asked(self) -> Stop | None:
+        """The first request to stop; None where there is none. Read by any thread."""
+        return self._asked
+
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Surrounds the whole run. Raises `StoppedBeforeError` where the event ends it before its first request."""

@@ -1,9 +1,10 @@
-"""Errors that end the work of an owner: how they travel, and become errors of the driver's process."""
+"""Errors that ended the work of an owner, as errors of the driver's process."""
 
 import builtins
 from typing import Final
 
 from cometbatch import errors
+from cometbatch.control.coordination.messages import ErrorWords
 from cometbatch.errors import CometbatchError
 
 _OWN: Final = {
@@ -14,16 +15,11 @@ _PYTHONS: Final = {
 }
 
 
-def told(error: BaseException) -> tuple[str, str]:
-    """The name of an error's class, and its words: what `Leave.error` has."""
-    return type(error).__name__, str(error)
-
-
-def error_of(name: str, words: str) -> Exception:
-    """The error that another process told so: of the same class where it is one of ours or Python's own."""
-    kind = _OWN.get(name) or _PYTHONS.get(name)
+def error_of(told: ErrorWords) -> Exception:
+    """The error that an owner told by `Leave.error`: of the same class where it is one of ours or Python's own."""
+    kind = _OWN.get(told.name) or _PYTHONS.get(told.name)
     if kind is None:
-        return RuntimeError(f"{name}: {words}")
-    made = kind.__new__(kind, words)
-    made.args = (words,)
+        return RuntimeError(f"{told.name}: {told.words}")
+    made = kind.__new__(kind, told.message)
+    made.args = (told.message,)
     return made

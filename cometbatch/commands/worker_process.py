@@ -39,6 +39,7 @@ async def _work(handed: Handed) -> int:
     try:
         line = await SocketLine.connect(handed.path, handed.token)
     except LineClosedError:
+        remove_folder(Path(handed.path))  # nobody listens there any more
         return ORPHANED
     working = asyncio.create_task(carry(pickle.loads(handed.content), line, lease_clock))  # noqa: S301 - from our parent
     closed = asyncio.create_task(line.closed.wait())

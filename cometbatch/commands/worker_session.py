@@ -5,7 +5,6 @@ last of them has ended. Whatever ends the session, it comes to the same errors, 
 """
 
 import asyncio
-import functools
 import pickle
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -29,7 +28,7 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.engines.ray import RayJob
 from cometbatch.engines.supervising import supervise
 from cometbatch.input.file_set import contents_of
-from cometbatch.input.staging import is_worth_staging, stage
+from cometbatch.input.staging import GivenUpError, is_worth_staging, stage
 from cometbatch.job.variables import variables_in
 from cometbatch.results import tallies
 from cometbatch.run_state.sharing import grants_file, share, unshare
@@ -50,7 +49,13 @@ async def send_by_owners(work: Work, owners: Owners) -> Stop | None:
     start = work.start
     run, nonce = await in_thread(start.files, share, work.run)
     work = msgspec.structs.replace(work, run=run)
-    assignment = await in_thread(start.files, _assignment, work, owners.workers, nonce)
+    try:
+        assignment = await in_thread(start.files, _assignment, work, owners.workers, nonce)
+    except GivenUpError:
+        assignment = None
+    if assignment is None or start.stopping.asked is not None:
+        await in_thread(start.files, unshare, run.directory)
+        return start.stopping.asked
     carrying = asyncio.create_task(_carried(work, owners, assignment))
     is_cancelled = False
     while not carrying.done():
@@ -71,19 +76,24 @@ async def _carried(work: Work, owners: Owners, assignment: Assignment) -> Ended:
     engine: Engine | None = None
     driving: Driving | None = None
     name = RAY if owners.engine.name == "ray" else LOCAL_ENGINE
-    opening = functools.partial(directory.epoch.open, work.session.number, name, fence_s(owners.workers))
-    await in_thread(files, opening)
+    await in_thread(files, directory.epoch.open, work.session.number, name, fence_s(owners.workers))
     try:
         async with _engine(work, owners, assignment) as engine:
-            further: dict[str, int] = {"workers": engine.workers, "slots": work.slots}
-            driving = Driving(engine.line, work.shown, work.start.options.observers, work.run.manifest, **further)
+            driving = Driving(
+                engine.line,
+                work.shown,
+                work.start.options.observers,
+                work.run.manifest,
+                workers=engine.workers,
+                slots=work.slots,
+            )
             await _driven(work, engine, driving)
     finally:
         if driving is None or driving.have_all_left or (engine is not None and engine.has_ended):
             await in_thread(files, directory.epoch.close)
         await in_thread(files, unshare, directory)
     if errors := driving.told.now.errors:
-        raise error_of(*errors[0])
+        raise error_of(errors[0])
     return driving.ended()
 
 
@@ -143,6 +153,7 @@ def _staged(work: Work) -> str | None:
         run_id=run.manifest.run_id,
         partition_rows=run.manifest.partition_rows,
         write_aside=local.write_aside,
+        is_given_up=lambda: work.start.stopping.asked is not None,
     )
     return str(path)
 

@@ -130,7 +130,7 @@ class HeldFailures(Generic[T]):
         return bool(self._held)
 
     def others_answered(self, answers: int, now: float) -> bool:
-        """So many requests of other owners were answered, one at least. Returns as `answered` does."""
+        """Other owners had this number of answers since the last word, one at least. Returns as `answered` does."""
         self.answers += answers - 1
         return self.answered(now)
 
@@ -268,7 +268,7 @@ class Account:
         self._refused_queues: set[int] = set()
 
     def others_answered(self, answers: int, now: float) -> None:
-        """So many requests of other owners were answered by now."""
+        """Other owners had this number of answers since the last word."""
         self.answers += answers
         self.refused.answered(now)
 

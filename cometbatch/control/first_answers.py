@@ -60,7 +60,7 @@ class FirstAnswers(Generic[T]):
         self.own_cut += is_cut
 
     def others_added(self, answers: int, cut: int) -> None:
-        """So many answers of other owners are no JSON by now, and so many of these were cut at the token cap."""
+        """How many answers of other owners are no JSON by now, and how many of these were cut at the token cap."""
         self._others, self._others_cut = max(answers, self._others), max(cut, self._others_cut)
 
     def hold(self, call: T) -> None:

@@ -45,11 +45,11 @@ class GrantedAccount:
         return self.in_flight > 0 or self.reserved > 0
 
     def grant(self, granted: Decimal) -> None:
-        """So much is granted in all, since the owner began."""
+        """`granted`: in all since the owner began, in US dollars."""
         self.granted = granted
 
     def count_in_flight(self, change: int) -> None:
-        """So many requests more are under way, or fewer."""
+        """The number of requests under way changes by this."""
         self.in_flight += change
 
     def reserve(self, amount: Decimal) -> bool:

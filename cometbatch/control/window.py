@@ -156,7 +156,7 @@ class ConcurrencyWindow:
         return self._probe_wait > 0
 
     def set_ceiling(self, ceiling: int) -> None:
-        """So many requests may be in flight at most from now on."""
+        """From now on at most `ceiling` requests may be in flight."""
         if self._threshold >= self._ceiling:
             self._threshold = float(ceiling)
         self._ceiling = float(ceiling)

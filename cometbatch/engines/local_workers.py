@@ -33,6 +33,7 @@ Handle: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 """Answers an encoded message of an owner: `Host.handle`."""
 
 MAX_SOCKET_PATH: Final = 100  # bytes that the path of a Unix socket may have on every system; Linux takes 107
+NAME_BYTES: Final = 32  # of these, for the names of its folder and of the socket, about
 HELLO_BYTES: Final = 64  # that whoever has not shown the token may send
 MESSAGE_BYTES: Final = 1 << 30  # that a message may have
 LAST_WORDS_BYTES: Final = 2_000  # of the end of a worker's stderr, for an error's message
@@ -139,10 +140,11 @@ class _Reached:
 
     def _taken(self, number: int, kind: int, content: bytes) -> None:
         if self._worker is None:
-            self._worker = self._owner_of(content.decode(errors="replace"))
-            if self._worker is None or kind != ASKED:
+            self._worker = self._owner_of(content.decode(errors="replace")) if kind == ASKED else None
+            if self._worker is None:
                 self.frames.cut()
-            self.frames.most = MESSAGE_BYTES
+            else:
+                self.frames.most = MESSAGE_BYTES
             return
         task = asyncio.get_running_loop().create_task(self._answer(self._worker, number, content))
         self._answering.add(task)
@@ -207,7 +209,7 @@ async def _end_of(stdout: IO[bytes] | None) -> None:
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     class ToTheEnd(asyncio.Protocol):
-        def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended, it has ended
             if not over.done():
                 over.set_result(None)
 
@@ -234,12 +236,14 @@ class LocalLauncher:
         self._reached: list[_Reached] = []
         self._ending = contextlib.ExitStack()
         self._path: Path | None = None
+        self._beginning = asyncio.Lock()
 
     async def launch(self, owner: int) -> LocalWorker:
         """Start the process of an owner. Raises `CometbatchError` where that can't be done at all."""
         try:
-            if self._path is None:
-                self._path = await self._listen()
+            async with self._beginning:  # several are launched at once, and one socket is for all
+                if self._path is None:
+                    self._path = await self._listen()
             token, content = secrets.token_hex(HELLO_BYTES // 2), self._assigned(owner)
             with contextlib.ExitStack() as opened:
                 errors = opened.enter_context(tempfile.TemporaryFile())  # a pipe that is full would make it wait
@@ -298,7 +302,7 @@ class LocalLauncher:
 def _folder() -> Iterator[Path]:
     """A new folder that no other user can enter, with a path that is short enough for a socket's."""
     usual = tempfile.gettempdir()
-    short = next((each for each in (usual, "/tmp") if len(os.fsencode(each)) < MAX_SOCKET_PATH - 32), usual)  # noqa: S108
+    short = next((each for each in (usual, "/tmp") if len(os.fsencode(each)) < MAX_SOCKET_PATH - NAME_BYTES), usual)  # noqa: S108 - a new folder in it
     folder = Path(tempfile.mkdtemp(prefix="cometbatch-", dir=short))
     try:
         yield folder

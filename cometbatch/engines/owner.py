@@ -14,18 +14,30 @@ import msgspec
 
 from cometbatch.control.budget import Budget
 from cometbatch.control.coordination import messages
-from cometbatch.control.coordination.messages import Claim, Commit, Found, Join, Lease, Leave, Renew, StopOrder, Verdict
+from cometbatch.control.coordination.messages import (
+    Claim,
+    Commit,
+    ErrorWords,
+    Found,
+    Join,
+    Lease,
+    Leave,
+    Renew,
+    StopOrder,
+    Verdict,
+)
 from cometbatch.control.granted_account import GrantedAccount
 from cometbatch.control.leased_rate import LeasedRate
 from cometbatch.engines.asking import LAST_RETRY_S, LOST, Asking, retry_s
 from cometbatch.engines.lease_clock import lease_clock
+from cometbatch.engines.leased_sends import LeasedSends
 from cometbatch.engines.line import Line, LineClosedError, LineError
-from cometbatch.engines.lost_money import LostMoney
 from cometbatch.engines.owner_news import OwnerNews
 from cometbatch.engines.owner_report import Reporting
 from cometbatch.engines.session import Ports, run_partitions
 from cometbatch.limiting.leased import LeasedLimits
 from cometbatch.records import RejectedAsk
+from cometbatch.run_state.claims import Claims
 from cometbatch.run_state.in_flight import InFlightMarks
 from cometbatch.run_state.ownership import Claimed, LostOwnerError
 from cometbatch.run_state.partition import Partitions
@@ -42,11 +54,63 @@ SOONER_S: Final = 0.02
 REFUSED_S: Final = 0.05
 """Seconds after a refusal until it is told, at most: further ones that come meanwhile are told with it."""
 
+SHORT_S: Final = 0.5
+"""Seconds for which the next call finds no room in the grant, until an owner asks for a range that a lost one had: with
+that the money comes back that the lost one has not spent. Longer is a longer halt; shorter is more traffic."""
+
 LEAVE_S: Final = 5.0
 """Seconds that an owner tries to take its leave, at most. Once its lease has ended, that says the same."""
 
 DRIVER_GONE: Final = Stop("terminated", "The command that started this worker has ended.")
 GIVEN_AWAY: Final = Stop("terminated", LOST)
+
+
+class _ToTell:
+    """Whether something is to be told before the next renewal is due."""
+
+    def __init__(self) -> None:
+        self._is_any = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> None:
+        """Something is."""
+        self._timer = None
+        self._is_any.set()
+
+    def soon(self) -> None:
+        """Something is, together with what comes in the next moment."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(REFUSED_S, self.now)
+
+    def clear(self) -> None:
+        """All of it is being told."""
+        self._is_any.clear()
+
+    async def wait(self, wait_s: float) -> None:
+        """Wait for something, this long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._is_any.wait()
+
+
+class _Shortage:
+    """For how long the next call has found no room in the grant. `claims`: once there are some."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.claims: Claims | None = None
+        self._clock = clock
+        self._since: float | None = None
+
+    def look(self, account: GrantedAccount) -> None:
+        """Where it is long, ask for a range of a lost owner, whose grant may come back."""
+        now = self._clock()
+        if account.wanted is None:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since >= SHORT_S and self.claims is not None:
+            self._since = now
+            self.claims.claim_of_others()
 
 
 class Owner:
@@ -69,11 +133,11 @@ class Owner:
         self._renewals = 0
         self._was_waiting = False  # whether the last report said that there is something to send
         self._closed: list[int] = []  # ranges of which that is not known to have arrived
-        self._soon = asyncio.Event()  # something is to be told
-        self._lost_money = LostMoney()
-        self._telling: asyncio.TimerHandle | None = None
-        reporting.on_first = self._soon.set
-        self.news.on_held = self._tell_soon
+        self._to_tell = _ToTell()
+        self._sends: LeasedSends | None = None
+        self._shortage = _Shortage(clock)
+        reporting.on_first = self._to_tell.now
+        self.news.on_held = self._to_tell.soon
         asking.on_end = self._end
 
     # -- its lease ---------------------------------------------------------------------------------------------------
@@ -108,7 +172,7 @@ class Owner:
 
     async def renew(self) -> float:
         """Get another lease; returns in how many seconds the next one is worth asking for. Raises `LineError`."""
-        self._soon.clear()
+        self._to_tell.clear()
         closed = tuple(self._closed)
         queues = self.news.report()
         self._was_waiting = any(each.waiting for each in queues)
@@ -126,9 +190,7 @@ class Owner:
         """Wait this long, or until something is to be told."""
         await self._asking.unless_over(min(wait_s, SOONER_S))
         if wait_s > SOONER_S:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s - SOONER_S):
-                    await self._soon.wait()
+            await self._to_tell.wait(wait_s - SOONER_S)
 
     def _take(self, lease: Lease, asked_at: float) -> None:
         if not self.limits.grant(lease, asked_at):
@@ -136,33 +198,25 @@ class Owner:
         if lease.money_usd is not None:
             if self.account is None:
                 self.account = GrantedAccount()
-                self.account.on_short = self._soon.set
+                self.account.on_short = self._to_tell.now
             self.account.grant(lease.money_usd)
-            self._lost_money.look(self.account, self._clock())
+            self._shortage.look(self.account)
         self.news.set_ceiling(lease.ceiling)
         self.news.hear(lease.queues)
         self.news.obey(lease.stops)
+        if self._sends is not None:
+            self._sends.go_on()
         self.news.send_ready()
 
     def _end(self) -> None:
         self.limits.end()
-        self._soon.set()
+        self._to_tell.now()
         self.news.stop_now(GIVEN_AWAY if isinstance(self._asking.error, LostOwnerError) else DRIVER_GONE)
-
-    def _tell_soon(self) -> None:
-        """What a model's calls meet is to be told, together with what they meet in the next moment."""
-
-        def tell() -> None:
-            self._telling = None
-            self._soon.set()
-
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(REFUSED_S, tell)
 
     def _short(self) -> None:
         """Only another lease lets a request pass. It comes in time where the coordinator knows that some wait."""
         if not self._was_waiting:
-            self._soon.set()
+            self._to_tell.now()
 
     # -- its ranges: `Ownership` -------------------------------------------------------------------------------------
 
@@ -177,7 +231,7 @@ class Owner:
             told = await self._asking.ask(Claim(self.worker, after, closed), messages.Claimed)
             self._forget_closed(closed)
             if self.news.set_idle(is_idle=not told.ranges):
-                self._soon.set()  # others can use its share
+                self._to_tell.now()  # others can use its share
             if told.ranges:
                 return [Claimed(each.range, each.earlier) for each in told.ranges]
             if told.is_over:
@@ -215,12 +269,14 @@ class Owner:
     def leased(self, ports: Ports) -> Ports:
         """The ports of a session alone, with limits, budget and rates that are leased."""
         account = self.account
+        self._sends = LeasedSends(self.is_current, ports.service.send)
         return msgspec.structs.replace(
             ports,
+            service=msgspec.structs.replace(ports.service, send=self._sends.send),
             limits=self.limits,
             budget=None if account is None else Budget(None, Decimal(0), shared=account),
             observer=self._reporting,
-            queues=[msgspec.structs.replace(each, rate=LeasedRate(self._tell_soon)) for each in ports.queues],
+            queues=[msgspec.structs.replace(each, rate=LeasedRate(self._to_tell.soon)) for each in ports.queues],
             others=self.news,
         )
 
@@ -231,7 +287,7 @@ class Owner:
         self.limits.on_short = self._short
         hearing = self.news.begin(runner)
         if (owned := partitions.owned) is not None:
-            self._lost_money.claim = owned.claims.claim_of_others
+            self._shortage.claims = owned.claims
             owned.on_asks = lambda asks: _hand_on(asks, owned.queue_of, hearing)
         if self._asking.error is not None:
             self._end()
@@ -243,7 +299,7 @@ class Owner:
             async with asyncio.timeout(LEAVE_S):
                 await self._asking.all_said()
                 await self._renew_once_more()
-                words = ("", "") if error is None else (type(error).__name__, str(error))
+                words = None if error is None else ErrorWords.of(error)
                 left = tuple(StopOrder(words_of(stop), queue=queue) for queue, stop in ended.queues.items())
                 queues = self.news.report()
                 report = self._reporting.report(queues, self.account)

@@ -67,7 +67,7 @@ class OwnerNews:
     # -- what is told ------------------------------------------------------------------------------------------------
 
     def set_ceiling(self, ceiling: int) -> None:
-        """So many requests may be in flight here."""
+        """How many requests may be in flight here."""
         if ceiling != self._ceiling:
             self._ceiling = ceiling
             if self._hearing is not None:

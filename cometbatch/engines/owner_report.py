@@ -16,7 +16,7 @@ from cometbatch.errors import logged
 from cometbatch.records import Outcome, Partition, Tally
 from cometbatch.results import tallies
 from cometbatch.results.codec import encode_record
-from cometbatch.run_state.group_commit import SLOW_SYNC_S
+from cometbatch.run_state.group_commit import SLOW_SYNC_S, slow_disk
 from cometbatch.run_state.partition import Partitions
 from cometbatch.runner.ports import Observer
 from cometbatch.runner.turns import Runner
@@ -145,5 +145,5 @@ class Reporting:
             self.say(silences[queue])
         self._silent = set(silences)
         if (seconds := self._partitions.group_commit.slowest_s) > SLOW_SYNC_S and not self._is_slow:
-            self.say(f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded.")
+            self.say(slow_disk(seconds))
             self._is_slow = True

@@ -15,7 +15,7 @@ from cometbatch.errors import CometbatchError
 
 DRIVE_S: Final = 0.5  # seconds between two looks at the session where nothing ends
 END_S: Final = 10.0  # seconds that processes get to end by themselves once nothing is left to do
-END_NOW_S: Final = 3.0  # the same once they are to give up what is in flight
+END_NOW_S: Final = 1.0  # the same once they are to give up what is in flight; the command has `process.END_S` in all
 MAX_STILLBORN: Final = 3  # processes in a row that ended before they had joined, and nothing was recorded meanwhile
 MAX_FRUITLESS: Final = 3  # for each worker: processes in a row that ended, and nothing was recorded meanwhile
 FIRST_PAUSE_S: Final = 0.25  # seconds to wait after the second process in a row that ended so; doubled from then on

@@ -84,20 +84,32 @@ def is_worth_staging(source: AnySource) -> bool:
     return not isinstance(first.layout, ParquetLayout)
 
 
+class GivenUpError(Exception):
+    """Nobody waits for the rows any more."""
+
+
 def stage(
-    source: AnySource, identity: Identity, folder: Path, *, run_id: str, partition_rows: int, write_aside: WriteAside
+    source: AnySource,
+    identity: Identity,
+    folder: Path,
+    *,
+    run_id: str,
+    partition_rows: int,
+    write_aside: WriteAside,
+    is_given_up: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write the rows of an input into `folder`, which is there, unless they stand there already; returns the path.
 
-    Holds some MiB of rows, or a partition, in memory. Raises `InputError` where the input is not, or no longer, what
-    `identity` says, and whatever `write_aside` raises.
+    Holds some MiB of rows, or a partition, in memory. `is_given_up` is asked before each group of rows. Raises
+    `InputError` where the input is not, or no longer, what `identity` says, `GivenUpError`, and whatever `write_aside`
+    raises.
     """
     path = folder / ROWS
     if _is_staged(path, identity, run_id):
         return path
 
     def write(file: IO[bytes]) -> None:
-        _write_rows(source, identity, partition_rows, file)
+        _write_rows(source, identity, partition_rows, file, is_given_up)
 
     write_aside(path, write)
     with files.refusing(path), files.opened(path) as file:
@@ -148,10 +160,14 @@ def _note_of(path: Path) -> Note | None:
         return None
 
 
-def _write_rows(source: AnySource, identity: Identity, partition_rows: int, file: IO[bytes]) -> None:
+def _write_rows(
+    source: AnySource, identity: Identity, partition_rows: int, file: IO[bytes], is_given_up: Callable[[], bool]
+) -> None:
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "write_statistics": False}
     with pq.ParquetWriter(file, source.schema, **options) as writer:
         for table in source.tables(identity, _groups(identity, partition_rows)):
+            if is_given_up():
+                raise GivenUpError
             writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 

@@ -33,8 +33,9 @@ def next_session(run: Run, who: Who) -> Run:
     remove_leftovers(run)
     journals = run.directory.journals
     journals.sync()
-    whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all()}
     known = {} if run.progress.last is None else run.progress.last.counted
+    told_of = run.progress.open_by_range(run.manifest)  # a journal of another range tells nothing, and may go unseen
+    whole = {file.name: run.progress.whole.get(file.name, 0) for file in journals.all() if file.range in told_of}
     counted = {name: size for name, size in whole.items() if size or name in known}
     session = _write(run, who, counted, run.progress.left, _open(run))
     run.directory.parts.link_all()

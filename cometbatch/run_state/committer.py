@@ -24,7 +24,7 @@ from cometbatch.run_state.spending import Spending
 
 
 class Committer:
-    """Commits parts. For one thread, the one that writes. `is_current`: whether the owner's claims hold just now."""
+    """Commits parts. For one thread, the one that writes. `is_current`: whether the owner's claims hold now."""
 
     def __init__(self, run: Run, session: int, worker: int, is_current: Callable[[], bool]) -> None:
         self._run, self._session, self._worker = run, session, worker

@@ -14,6 +14,11 @@ SYNC_INTERVAL_S = 0.05  # seconds between two syncs: a power cut loses what was 
 SLOW_SYNC_S = 0.1  # seconds that a sync may take before the run says that the disk is slow
 
 
+def slow_disk(seconds: float) -> str:
+    """What a person should know of a disk that takes this long to sync."""
+    return f"the disk took {seconds:.1f} s to sync: a power cut can lose what that long recorded."
+
+
 class GroupCommit:
     """Syncs the journals of open ranges, and marks. `slowest_s`: the longest that a sync took, in seconds."""
 

@@ -44,7 +44,7 @@ class Hearing:
         self._queues[queue].queue.asks.recorded.update(asks)
 
     def set_ceiling(self, ceiling: int) -> None:
-        """So many requests may be in flight here."""
+        """How many requests may be in flight here."""
         self._runner.slots.set_ceiling(ceiling)
         for queue in self._runner.queues:
             if queue.window is not None:

@@ -60,7 +60,7 @@ class Patience:
         self._shared_pause.answered(started)
 
     def others_answered(self, answers: int, now: float) -> None:
-        """So many requests of other owners were answered. A pause of everyone ends by their word alone."""
+        """Other owners had this number of answers. A pause of everyone ends by their word alone."""
         self._account.others_answered(answers, now)
         self._unanswered_since = self._silent_since = None
         self._asked_to_wait.answered(now)

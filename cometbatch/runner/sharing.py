@@ -100,7 +100,7 @@ class SharedSlots:
         return self._concurrency - len(self.free)
 
     def set_ceiling(self, ceiling: int) -> None:
-        """So many requests may be in flight from now on, as far as there are slots. What is in flight is finished."""
+        """How many requests may be in flight from now on, as far as there are slots. What is in flight is finished."""
         self._ceiling = min(ceiling, self._concurrency + len(self._put_by))
         while self._put_by and self._concurrency < self._ceiling:
             self.free.append(self._put_by.pop())

@@ -3,6 +3,7 @@
 from cometbatch.control.coordination.messages import (
     DRIVER_S,
     MARGIN,
+    ErrorWords,
     OwnerState,
     QueueReport,
     Report,
@@ -74,17 +75,29 @@ def test_the_driver_is_told_how_all_owners_go_on() -> None:
         committed=(0,),
     )
     scene.renew(1, first)
-    scene.leave(2, Report(recorded=Tally(succeeded=1), outcomes=(b"c",), retries=1), error=("ValueError", "no"))
+    scene.leave(
+        2, Report(recorded=Tally(succeeded=1), outcomes=(b"c",), retries=1), error=ErrorWords.of(ValueError("no"))
+    )
     driven = scene.drive()
     assert driven.owners == (OwnerState(1, 0.0, False, False), OwnerState(2, 0.0, False, True))
     assert (driven.recorded.succeeded, driven.in_flight, driven.retries, driven.pushbacks) == (5, 3, 2, 2)
     assert (driven.outcomes, driven.words, driven.committed) == ((b"a", b"b", b"c"), ("Look.",), (0,))
     assert (driven.waiting_for, driven.largest_output_tokens) == ("limit", 70)
-    assert driven.errors == (("ValueError", "no"),)
+    assert driven.errors == (ErrorWords("ValueError", "no", "no"),)
     again = scene.drive(seen_outcomes=2)
     assert (again.outcomes, again.words, again.committed) == ((b"c",), (), ())
     assert again.recorded.succeeded == 5
     assert scene.drive(seen_outcomes=3).outcomes == ()
+
+
+def test_a_wait_for_the_next_grant_is_no_wait_for_the_budget() -> None:
+    """It is told only where the budget has no room."""
+    scene = Scene(settings(budget_usd=usd(1)), range(1))
+    scene.join(1)
+    scene.renew(1, Report(wanted_usd=usd("0.5"), waiting_for="small: budget; large: rate limit"))
+    assert scene.drive().waiting_for == "large: rate limit"
+    scene.renew(1, Report(wanted_usd=usd("1.5"), waiting_for="budget"))
+    assert scene.drive().waiting_for == "budget"
 
 
 def test_silence_is_told() -> None:
@@ -154,8 +167,8 @@ def test_who_is_lost_tells_an_error_all_the_same() -> None:
     scene.wait(2)
     scene.join(2)
     scene.take(2)
-    assert not scene.leave(1, error=("OSError", "the disk is full"))
-    assert scene.drive().errors == (("OSError", "the disk is full"),)
+    assert not scene.leave(1, error=ErrorWords.of(OSError("the disk is full")))
+    assert scene.drive().errors == (ErrorWords.of(OSError("the disk is full")),)
 
 
 def test_the_fence_is_longer_than_all_that_was_granted() -> None:

@@ -21,7 +21,7 @@ from cometbatch.control.coordination.messages import (
     decode_reply,
     encode,
 )
-from cometbatch.engines.hosting import Host, clock
+from cometbatch.engines.hosting import Host
 from cometbatch.results import tallies
 from tests.coordination.scene import settings
 from tests.virtual_time import run
@@ -133,8 +133,3 @@ def test_what_is_no_message_is_refused() -> None:
         await host.aclose()
 
     run(body())
-
-
-def test_the_clock_goes_on() -> None:
-    """It never goes back."""
-    assert clock() <= clock()

@@ -1,6 +1,7 @@
 """One rate for all owners: what they may use together never passes the limit, and is all of it while rows wait."""
 
 import itertools
+import os
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from cometbatch.control.coordination.shares import divide
 from tests.coordination.owners import Owner, World, claim_forever, peak
 from tests.coordination.scene import Scene, busy, settings
 
+SEEDS = int(os.environ.get("SEEDS", "15"))
 PER_S = 200.0
 LIMIT = settings(owners=8, concurrency=64, requests_per_minute=60 * PER_S)
 RENEWAL_S = LEASE_S / 3 + 0.1
@@ -25,7 +27,7 @@ def shares(owners: list[Owner]) -> float:
     return sum(owner.share for owner in owners)
 
 
-@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("count", [1, 2, 8])
 def test_owners_that_always_have_rows_use_the_whole_limit(count: int) -> None:
     """At least 99 % of it, in peaks of the limit and a request for each owner; also again after one was killed."""
     world = World(LIMIT, count)
@@ -41,7 +43,7 @@ def test_owners_that_always_have_rows_use_the_whole_limit(count: int) -> None:
         assert shares(owners) >= 0.999 * PER_S
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_shares_never_pass_the_limit_whatever_happens(seed: int) -> None:
     """Messages are late or lost, rows and owners come and go, the coordinator stands still or dies."""
     world = World(LIMIT, seed, loss=0.1, delay_s=(0.002, 0.1, 0.4)[seed % 3])
@@ -171,7 +173,7 @@ def test_below_twenty_a_second_requests_leave_in_the_order_of_asking(per_s: floa
     assert max(counts) - min(counts) <= 4
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(SEEDS // 5))
 def test_turns_never_pass_the_limit_whatever_happens(seed: int) -> None:
     """Owners die with turns they did not use, messages are late or lost, and the others go on."""
     world = World(settings(owners=4, requests_per_minute=600.0), seed, loss=0.02, delay_s=0.01)

@@ -175,6 +175,17 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in.csv"]
 
 
+def test_one_that_is_given_up_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    """Before each group of rows it is asked whether anybody waits for them."""
+    (tmp_path / "in.csv").write_bytes(as_csv([("a", "b")] * 5))
+    (tmp_path / "made").mkdir()
+    source = open_input(tmp_path / "in.csv")
+    limits: dict[str, Any] = {"run_id": RUN, "partition_rows": 3, "write_aside": local.write_aside}
+    with pytest.raises(staging.GivenUpError):
+        stage(source, source.check(), tmp_path / "made", **limits, is_given_up=lambda: True)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
 def test_groups_hold_whole_partitions_and_a_bounded_number_of_bytes(tmp_path: pathlib.Path) -> None:
     """2,048 rows of usual length; fewer of long ones, but never a part of a partition."""
     (tmp_path / "in.csv").write_bytes(as_csv([("x", "")] * 5_000))

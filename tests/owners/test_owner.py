@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from cometbatch.control.coordination.messages import Leave, News, QueueTold, Renew, StopOrder, Stopping, StopWords
+from cometbatch.control.coordination.messages import (
+    ErrorWords,
+    Leave,
+    News,
+    QueueTold,
+    Renew,
+    StopOrder,
+    Stopping,
+    StopWords,
+)
 from cometbatch.engines.line import LineClosedError
 from cometbatch.run_state.ownership import LostOwnerError
 from cometbatch.runner.ports import Ended
@@ -60,7 +69,7 @@ def test_an_owner_brings_what_it_claims_to_parts_and_leaves(tmp_path: Path) -> N
     assert coordinator.held == {}
     (left,) = coordinator.told(Leave)
     assert left.report.recorded.succeeded == 20
-    assert (left.error, left.left) == (("", ""), ())
+    assert (left.error, left.left) == (None, ())
     reports = [left.report, *(each.report for each in coordinator.told(Renew))]
     assert sum(len(each.outcomes) for each in reports) == 20
 
@@ -190,7 +199,7 @@ def test_an_error_is_told_before_the_owner_ends(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         worked(disk, asked, prepare=coordinators.append)
     (left,) = coordinators[0].told(Leave)
-    assert left.error == ("OSError", "the disk is gone")
+    assert left.error == ErrorWords.of(OSError("the disk is gone"))
 
 
 def test_a_pause_of_another_owner_silences_this_one_within_a_moment(tmp_path: Path) -> None:

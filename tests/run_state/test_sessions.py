@@ -12,6 +12,9 @@ from cometbatch.run_state.directory import RunDirectory
 from cometbatch.run_state.in_flight import Mark
 from cometbatch.run_state.names import LostFileError
 from cometbatch.run_state.sessions import Session, Who
+from tests.owners_on_disk import answered
+from tests.run_on_disk import RunOnDisk
+from tests.scripted_run import RUN_ID
 
 RUN = "0123456789abcdef" * 2
 WHO = Who("2026-05-01T00:00:00+00:00", 42, "there\n", "0.1.1")
@@ -91,3 +94,17 @@ def test_a_session_is_noted_whole_or_not_at_all(directory: RunDirectory) -> None
     with pytest.raises(CheckpointError, match="No space left"):
         directory.write_session(FULL)
     assert directory.last_session() == Session(1, RUN, WHO)
+
+
+def test_a_journal_that_tells_of_no_call_may_go_unseen(tmp_path: Path) -> None:
+    """A process that died before its first record left a journal; a later one that sends nothing removes it."""
+    run = RunOnDisk(tmp_path / "run", 4, 2)
+    run.begin()
+    run.directory.new_marks(RUN_ID, 1, 1).close()
+    told = run.write_journal(0, [answered(0)], session=1)
+    run.directory.journals.begin(RUN_ID, 1, 1).close()
+    begun = run.begin()
+    assert begun.progress.last is not None
+    assert begun.progress.last.counted == {told.name: told.stat().st_size}
+    run.directory.journals.forget(1)  # as the range is closed, of which nothing was recorded
+    assert run.begin().progress.recorded == {0}

@@ -102,6 +102,7 @@ def rate_with_a_kill() -> None:
 def killed(driver: Driver, service: Service, chance: random.Random) -> int:
     """Kill one worker; how many requests of it may have been in flight, or answered and not recorded yet."""
     pid = chance.choice(driver.workers())
+    os.kill(pid, signal.SIGSTOP)  # so that it opens no connection after the look at them
     ports, at = ports_of(pid), time.monotonic()
     os.kill(pid, signal.SIGKILL)
     ledger = service.ledger()

@@ -10,16 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from cometbatch.commands.driving import LOST_S, Driving, stop_in, words_of
+from cometbatch.commands.driving import LOST_S, Driving
 from cometbatch.commands.observers import Listener, Observers
 from cometbatch.commands.progress_line import Progress
 from cometbatch.commands.stopping import STOPS, TERMINATED, Stopping
 from cometbatch.commands.worker_errors import error_of
-from cometbatch.control.coordination.messages import Drive, Driven, OwnerState, StopOrder, StopWords
+from cometbatch.control.coordination.messages import (
+    Drive,
+    Driven,
+    ErrorWords,
+    Leave,
+    OwnerState,
+    StopOrder,
+    StopWords,
+    decode_request,
+    encode,
+)
 from cometbatch.engines.line import LineError
-from cometbatch.errors import CheckpointError, CometbatchError, InputLostError, Quoting, logged
+from cometbatch.errors import CheckpointError, CometbatchError, InputLostError, Quoting, logged, quoting
 from cometbatch.records import Failed, Failure, Outcome, Partition, Tally
 from cometbatch.results.codec import encode_record
+from cometbatch.runner.hearing import stop_of, words_of
 from cometbatch.runner.ports import Stop
 from tests import virtual_time
 from tests.run_on_disk import RunOnDisk
@@ -160,11 +171,19 @@ def test_lost_coordinator(tmp_path: Path) -> None:
     assert LOST_S < virtual_time.run(main()) < LOST_S + 1
 
 
+def travelled(error: Exception) -> Exception:
+    """An error of an owner, as the driver raises it."""
+    told = decode_request(encode(Leave(1, error=ErrorWords.of(error))))
+    assert isinstance(told, Leave)
+    assert told.error is not None
+    return error_of(told.error)
+
+
 def test_owner_s_error(tmp_path: Path) -> None:
-    """An error that ended an owner has all others finish what is in flight, and is of the same class here."""
+    """It has all others finish what is in flight, and is raised here as in one process, with the same words in logs."""
 
     async def main() -> Driver:
-        driver = Driver(tmp_path, lambda _: Driven(errors=(("InputLostError", "in.csv: changed"),)))
+        driver = Driver(tmp_path, lambda _: Driven(errors=(ErrorWords.of(InputLostError("in.csv: changed")),)))
         await driver.driving.drive()
         await driver.driving.drive()
         return driver
@@ -172,14 +191,15 @@ def test_owner_s_error(tmp_path: Path) -> None:
     driver = virtual_time.run(main())
     (order,) = driver.line.words[-1].stops
     assert not order.is_now
-    error = error_of("InputLostError", "in.csv: changed")
+    error = travelled(InputLostError(quoting("in.csv: no number: 7x", "7x")))
     assert type(error) is InputLostError
-    assert str(error) == "in.csv: changed"
-    full = error_of("CheckpointError", "journal: no space left")
+    assert str(error) == "in.csv: no number: 7x"
+    assert logged(error.args[0]) == "in.csv: no number: (not logged)"
+    full = travelled(CheckpointError("journal: no space left"))
     assert isinstance(full, CheckpointError)
     assert full.exit_code == 1
-    assert isinstance(error_of("OSError", "no space left"), OSError)
-    assert str(error_of("Strange", "words")) == "Strange: words"
+    assert isinstance(travelled(OSError("no space left")), OSError)
+    assert str(error_of(ErrorWords("Strange", "words", "words"))) == "Strange: words"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +240,7 @@ def test_endings(tmp_path: Path, driven: Driven, kind: str | None, queues: dict[
 def test_stops_travel() -> None:
     """What a stop says is the same after the way, also the words of a service, which logs do not quote."""
     stop = Stop("refused", Quoting("no such model: mine", "no such model"), "Check it.", "job", Decimal("0.5"))
-    made = stop_in(words_of(stop))
+    made = stop_of(words_of(stop))
     assert made == stop
     assert logged(made.message) == "no such model"
 

@@ -33,6 +33,7 @@ from cometbatch.engines.supervising import supervise
 from cometbatch.errors import CometbatchError
 from tests.child_process import child, heard
 
+END_S = 20.0  # a moment, and more where a machine does other things
 COMMAND = command_of("tests.workers.small_worker")
 OVER, NOTHING_YET, TOO_HARD = Claimed(is_over=True), Claimed(ask_again_s=0.02), Claimed((Assigned(7),))
 GIVE_UP = StopOrder(StopWords("interrupted", "Interrupted."), is_now=True)
@@ -92,13 +93,6 @@ def _supervised(answers: Answers, workers: int, command: tuple[str, ...] = COMMA
     event_loop.run(main())
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, with nothing in it."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
 def test_several_questions_are_under_way_at_once_and_all_owners_end_in_order(temporary: Path) -> None:
     """A long poll that nobody answers holds up no other message, and nothing is left behind."""
     answers = Answers()
@@ -145,7 +139,7 @@ def test_owners_that_die_before_they_begin_end_the_run_with_their_last_words(tem
     assert list(temporary.iterdir()) == []
 
 
-def test_owners_that_die_of_their_work_end_the_run_with_their_last_words() -> None:
+def test_owners_that_die_of_their_work_end_the_run_with_their_last_words(temporary: Path) -> None:
     """Also where they write more than a pipe holds before that."""
     with pytest.raises(CometbatchError, match=r"3 workers in a row .* range 7 is too hard"):
         _supervised(Answers(TOO_HARD), 1)
@@ -218,23 +212,21 @@ async def main():
         launched = [await launcher.launch(owner) for owner in (1, 2)]
         while len(answers.joined) < 2:
             await asyncio.sleep(0.01)
-        print(*(each.pid for each in launched), launcher._path, flush=True)
+        print(*(each.pid for each in launched), flush=True)
         await asyncio.sleep(60)
 asyncio.run(main())
 """
 
 
-def test_workers_end_with_their_driver_however_it_ends() -> None:
-    """A kill included: within a second all of them are gone."""
+def test_workers_end_with_their_driver_however_it_ends(temporary: Path) -> None:
+    """A kill included: all of them are gone soon."""
     with child(DRIVER, Path(__file__).parents[2]) as driver:
-        *pids, path = heard(driver).split()
+        pids = heard(driver).split()
         driver.send_signal(signal.SIGKILL)
         died = time.monotonic()
         while any(_is_there(int(pid)) for pid in pids):
-            assert time.monotonic() < died + 1
+            assert time.monotonic() < died + END_S
             time.sleep(0.01)
-    Path(path).unlink()
-    Path(path).parent.rmdir()
 
 
 def _is_there(pid: int) -> bool:

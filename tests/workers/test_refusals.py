@@ -78,6 +78,22 @@ def test_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_engine(job_with(tmp_path, engine={"workers": "auto"}), Options()).workers == 64
 
 
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({}, "This process alone sends: what is left is one range of up to "),
+        ({"limits": {"concurrency": 1}}, "This process alone sends: limits.concurrency allows no more requests"),
+    ],
+)
+def test_fewer(section: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is less work than workers, the run says why fewer of them send."""
+    rows = {"partition_rows": 1} if section else {}
+    output = {"path": str(tmp_path / "out.parquet"), **rows}
+    summary = cometbatch.run(job_with(tmp_path, output=output, **section), workers=4)
+    assert summary.succeeded == 2
+    assert words in capsys.readouterr().err
+
+
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused with the line that installs it."""
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -41,7 +41,7 @@ from cometbatch.control.coordination.settings import Settings
 from cometbatch.records import Tally
 
 ASK_AGAIN_S: Final = 0.1
-"""Seconds after which an owner asks again that got nothing, since nothing is granted just now."""
+"""Seconds after which an owner asks again that got nothing, since nothing is granted at present."""
 
 IDLE_S: Final = 0.2
 """Seconds after which an owner asks for work again, while all that is left is others'."""
@@ -52,6 +52,9 @@ have other work. Where they have none, they need not wait: a process that stands
 
 IDLE_SILENT_S: Final = 10.0
 """Seconds after its last lease, from which on a silent owner that has no range is taken for lost."""
+
+BUDGET: Final = "budget"
+"""What a queue says that it waits for where its next call has no room in what is granted."""
 
 NO_SHARE: Final = RateShare(0.0, None, 0.0, 0, ASK_AGAIN_S)
 """What a lease says that is not valid."""
@@ -118,8 +121,10 @@ class Coordinator:
         self.tick(now)
         driven = self._owners.drive(word, now)
         is_over = self._claims.is_over and not any(self._owners.here())
+        is_short = self._grants is not None and self._grants.is_any_short
         return msgspec.structs.replace(
             driven,
+            waiting_for=driven.waiting_for if is_short else _beside_budget(driven.waiting_for),
             spent_usd=None if self._grants is None else self._grants.spent,
             per_s=self._hearing.per_s(),
             stops=self._hearing.stops.at_end if is_over else self._hearing.stops.orders,
@@ -264,3 +269,8 @@ class Coordinator:
             case _:
                 self._roster.stop(request.order)
         return True
+
+
+def _beside_budget(words: str) -> str:
+    """What is waited for, without the next small grant, which comes in a moment."""
+    return "; ".join(each for each in words.split("; ") if each != BUDGET and not each.endswith(f": {BUDGET}"))

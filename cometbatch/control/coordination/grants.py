@@ -9,7 +9,7 @@ reads its journal there, or by the parts that it had announced.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
@@ -107,12 +107,17 @@ class Grants:
             }
         )
 
+    @property
+    def is_any_short(self) -> bool:
+        """Whether an owner needs more than can be granted now, so that the budget holds calls back."""
+        return any(each.is_short for each in self._purses.values())
+
     def join(self, owner: int) -> None:
         """An owner begins."""
         self._purses.setdefault(owner, _Purse())
 
     def restore(self, owner: int, usd: Decimal) -> None:
-        """So much counts of an owner, as was written down by an earlier coordinator."""
+        """What counts of an owner, as an earlier coordinator wrote it down, in US dollars."""
         purse = self._purses[owner]
         purse.granted, purse.written = {0: usd}, usd
 
@@ -155,7 +160,7 @@ class Grants:
         return usd, purse.is_short
 
     def commit(self, owner: int, range_: int, index: int, usd: Decimal) -> None:
-        """An owner announces a part for which it has booked so much. Another's part of this number is not to be."""
+        """An owner announces a part, with what it has booked for it. Another's part of this number is not to be."""
         for other, purse in self._purses.items():
             if other != owner and range_ in purse.parts:
                 purse.parts[range_].pop(index, None)
@@ -183,7 +188,7 @@ class Grants:
         purse.open = set(ranges) if self._is_exact else {*ranges, NO_RANGE}
 
     def left_by(self, owner: int, spent: Decimal) -> None:
-        """An owner has ended in order, and has spent so much in all."""
+        """An owner has ended in order; `spent`: by then, in US dollars."""
         purse = self._purses[owner]
         purse.final, purse.is_short = spent, False
         purse.parts.clear()
@@ -201,7 +206,7 @@ class Grants:
         `are_others_silent`: there are owners that are neither living nor known to have ended.
         """
         short = [self._purses[each].report.wanted_usd or _NOTHING for each in living if self._purses[each].is_short]
-        if not short or self.left >= (smallest := min(short)) or self._may_get_back(living):
+        if not short or self.left >= (smallest := min(short)) or _may_get_back(self._purses[each] for each in living):
             self._blocked_at = math.inf
             return None
         self._blocked_at = min(self._blocked_at, now)
@@ -212,10 +217,6 @@ class Grants:
         words = Budget(self._cap, self._counted()).describe(smallest)
         return StopWords("budget", words, words, "Raise budget.max_cost_usd to resume.", "budget", smallest)
 
-    def _may_get_back(self, living: Collection[int]) -> bool:
-        purses = [self._purses[each] for each in living]
-        return any(each.report.is_money_in_flight or each.counted > each.taken for each in purses)
-
     def _unaccounted(self, living: Collection[int]) -> Iterator[Decimal]:
         """What owners may not have spent of their grants that are lost, or silent."""
         for owner, purse in self._purses.items():
@@ -224,7 +225,7 @@ class Grants:
 
     def _ahead(self, purse: _Purse, wanted: Decimal, living: int) -> Decimal:
         """What an owner is granted beyond what it has taken."""
-        if any(each.is_short for each in self._purses.values()):
+        if self.is_any_short:
             return wanted  # nobody keeps what another needs
         own = EXACT.subtract(purse.counted, purse.taken)
         share = ROUNDING.divide(max(_NOTHING, ROUNDING.add(self.left, own)), Decimal(2 * max(living, self._owners)))
@@ -235,6 +236,10 @@ class Grants:
 
     def _counted(self) -> Decimal:
         return ROUNDING.add(self._before, _sum({owner: purse.counted for owner, purse in self._purses.items()}))
+
+
+def _may_get_back(purses: Iterable[_Purse]) -> bool:
+    return any(each.report.is_money_in_flight or each.counted > each.taken for each in purses)
 
 
 def _sum(amounts: Mapping[int, Decimal]) -> Decimal:

@@ -9,12 +9,13 @@ older message than the newest one changes nothing.
 """
 
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from cometbatch.control.attribution import Cause
+from cometbatch.errors import Quoting, logged
 from cometbatch.records import Fix, Tally
 
 LEASE_S: Final = 1.0
@@ -30,6 +31,13 @@ MARGIN: Final = 1.05
 DRIVER_S: Final = 1.5
 """Seconds after the driver's last word, from which on nothing is granted: its workers must not outlive it."""
 
+UNDER_WAY_S: Final = 0.4
+"""Seconds for which the driver's last word, and a request that has left, may be under way: the fence is longer by that.
+More has the next session wait for nothing; less lets an old request arrive after its first one."""
+
+MIN_FENCE_S: Final = 3.0
+"""Seconds that a fence lasts at least."""
+
 
 # -- words that several messages have ----------------------------------------------------------------------------------
 
@@ -43,6 +51,25 @@ class StopWords(Struct, frozen=True, array_like=True):
     hint: str = ""
     fix: Fix = "nothing"
     next_usd: Decimal | None = None
+
+
+class ErrorWords(Struct, frozen=True, array_like=True):
+    """What ended an owner: the name of an error's class, and what it says. `logged`: the same as a log may have it."""
+
+    name: str
+    words: str
+    logged: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """What an error says."""
+        words, said = str(error), error.args[0] if error.args else ""
+        return cls(type(error).__name__, words, logged(said) if words == said else words)
+
+    @property
+    def message(self) -> str:
+        """What it says, for a person; a log of it has `logged`."""
+        return self.words if self.words == self.logged else Quoting(self.words, self.logged)
 
 
 class StopOrder(Struct, frozen=True, array_like=True):
@@ -201,8 +228,8 @@ class Stopping(Struct, frozen=True, array_like=True, tag=True):
 class Leave(Struct, frozen=True, array_like=True, tag=True):
     """The owner has ended in order: nothing of it is in flight, all is synced. Answered by `Verdict`.
 
-    Its ranges may be given away at once, and what it did not spend is there for others. `error`: the name and the words
-    of what ended it, which ends the run; "" where nothing did. `left`: why some calls of its ranges get no outcome in
+    Its ranges may be given away at once, and what it did not spend is there for others. `error`: what ended it, which
+    ends the run; None where nothing did. `left`: why some calls of its ranges get no outcome in
     this session although nobody was told to stop (the service asks them to wait for too long): it is the run's stop
     once all others have ended, where nothing else was.
     """
@@ -210,7 +237,7 @@ class Leave(Struct, frozen=True, array_like=True, tag=True):
     owner: int
     report: Report = Report()
     closed: tuple[int, ...] = ()
-    error: tuple[str, str] = ("", "")
+    error: ErrorWords | None = None
     left: tuple[StopOrder, ...] = ()
 
 
@@ -344,7 +371,7 @@ class Driven(Struct, frozen=True, array_like=True):
     largest_output_tokens: int = 0
     per_s: tuple[float | None, ...] = ()
     stops: tuple[StopOrder, ...] = ()
-    errors: tuple[tuple[str, str], ...] = ()
+    errors: tuple[ErrorWords, ...] = ()
     committed: tuple[int, ...] = ()
     is_over: bool = False
     unanswered_s: float = 0.0
@@ -387,4 +414,4 @@ def lease_s(owners: int) -> float:
 
 def fence_s(owners: int) -> float:
     """Seconds after a driver's death from which on none of its owners sends: 3 s with few of them."""
-    return max(3.0, DRIVER_S + MARGIN * lease_s(owners) + 0.4)
+    return max(MIN_FENCE_S, DRIVER_S + MARGIN * lease_s(owners) + UNDER_WAY_S)

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from cometbatch.control.coordination.messages import Drive, Driven, OwnerState, Report
+from cometbatch.control.coordination.messages import Drive, Driven, ErrorWords, OwnerState, Report
 from cometbatch.records import Tally
 
 MAX_WORDS: Final = 1000
@@ -51,7 +51,7 @@ class Owners:
         self._taken = 0  # outcomes that the driver has, and that are kept no longer
         self._words: list[str] = []
         self._committed: list[int] = []
-        self.errors: list[tuple[str, str]] = []
+        self.errors: list[ErrorWords] = []
 
     def __getitem__(self, number: int) -> Owner:
         return self._owners[number]

@@ -41,7 +41,7 @@ class Pace:
         return None if self._rate.per_s == math.inf else self._rate.per_s
 
     def join(self, owner: int, now: float, sent: int = 0) -> None:
-        """An owner begins, or is first heard of, when it has sent so many requests."""
+        """An owner begins, or is first heard of. `sent`: requests that it has sent by then."""
         self._heard_at[owner] = now
         self._demands[owner] = Demand(now, sent)
 

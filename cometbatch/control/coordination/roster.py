@@ -65,7 +65,7 @@ class Roster:
 
     def leave(self, owner: Owner, request: Leave, now: float) -> None:
         """An owner has ended in order."""
-        if request.error != ("", "") and not owner.has_left:
+        if request.error is not None and not owner.has_left:
             self.owners.errors.append(request.error)
         if owner.is_gone:
             return

@@ -76,7 +76,7 @@ class Demand:
         self._since = now
 
     def heard(self, sent: int, waiting: int, now: float) -> None:
-        """The owner has sent so many requests by now, and so many calls wait."""
+        """The owner's word: requests that it has sent since it began, and calls that wait now."""
         self.sent = max(self.sent, sent)
         if now - self._since >= MIN_SPAN_S:
             self.sent_per_s = (self.sent - self._sent_before) / (now - self._since)

@@ -44,7 +44,7 @@ class Lost(Struct, frozen=True, tag="lost", omit_defaults=True):
 
 
 class Left(Struct, frozen=True, tag="left", omit_defaults=True):
-    """An owner has ended in order, and has spent so many US dollars. `left`: as in `messages.Leave`."""
+    """An owner has ended in order; `spent_usd`: by then. `left`: as in `messages.Leave`."""
 
     owner: int
     spent_usd: Decimal = Decimal(0)
@@ -52,14 +52,14 @@ class Left(Struct, frozen=True, tag="left", omit_defaults=True):
 
 
 class Granted(Struct, frozen=True, tag="granted", omit_defaults=True):
-    """An owner may have spent so many US dollars, since it joined."""
+    """What an owner may have spent since it joined, in US dollars."""
 
     owner: int
     usd: Decimal
 
 
 class Announced(Struct, frozen=True, tag="announced", omit_defaults=True):
-    """An owner has announced a part, for which it has booked so many US dollars."""
+    """An owner has announced a part. `usd`: what it has booked for it, in US dollars."""
 
     owner: int
     range: int
@@ -68,7 +68,7 @@ class Announced(Struct, frozen=True, tag="announced", omit_defaults=True):
 
 
 class Accounted(Struct, frozen=True, tag="accounted", omit_defaults=True):
-    """A lost owner had booked so many US dollars in a range, at most."""
+    """What a lost owner had booked in a range, at most, in US dollars."""
 
     owner: int
     range: int

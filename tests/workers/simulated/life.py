@@ -1,5 +1,6 @@
 """One life: the sessions of a plan, one after the other, then a last one in which nothing goes wrong, then the laws."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -190,4 +191,4 @@ def live(plan: Plan) -> Life:
 
 def _memory() -> str | None:
     """A folder in memory, where there is one: a life has thousands of small writes."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
