@@ -34,8 +34,11 @@ class Owner(Struct):
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it has nothing to send, by a word that it said since it found no range."""
-        if self.idle_from is None or self.renewed <= self.idle_from:
+        """Whether it has nothing to send, by a word that it said since it found no range.
+
+        One whose process has ended may have died before it made a part of what it had: that is for others to do.
+        """
+        if self.is_known_gone or self.idle_from is None or self.renewed <= self.idle_from:
             return False
         return not any(each.in_flight or each.waiting for each in self.report.queues)
 
