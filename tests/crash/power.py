@@ -108,12 +108,16 @@ class Recorder:
 
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
         self.root = root
-        self.steps: list[tuple[float, Step]] = []
-        self.base: dict[int, File | Folder] = {}
         self._clock = clock
         self._lock = threading.RLock()  # parts are written in threads
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was recorded: all that is in the folder is durable."""
+        self.steps: list[tuple[float, Step]] = []
+        self.base: dict[int, File | Folder] = {}
         self._numbers: dict[int, int] = {}  # of each inode, which the file system may use again
-        self._scan(root)
+        self._scan(self.root)
 
     def _scan(self, path: Path) -> int:
         number = self._new(path)
@@ -240,7 +244,10 @@ class Recorder:
             with self._lock:
                 step(source, target)
                 if self._is_ours(target):
-                    self._note(Named(self._number(Path(target).parent), Path(target).name, self._number(Path(target))))
+                    path = Path(target)
+                    is_known = path.stat().st_ino in self._numbers  # else it was made without a byte (`touch`)
+                    number = self._number(path) if is_known else self._new(path)
+                    self._note(Named(self._number(path.parent), path.name, number))
 
         return linked
 

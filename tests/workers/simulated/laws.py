@@ -56,6 +56,7 @@ class Witness(Struct):
     """What the world saw of a life. `harm`: by process.
 
     `unsent`: requests that were marked and never left. `parts`: laws of parts that were broken, in words.
+    `power_cut_at`: when the power failed, and `lost_s`: for how long before that what was written may be lost.
     """
 
     table: Table
@@ -64,6 +65,8 @@ class Witness(Struct):
     harm: Mapping[str, Harm]
     parts: Sequence[str]
     unsent: int
+    power_cut_at: float = math.inf
+    lost_s: float = 0.0
 
 
 def broken(witness: Witness) -> Iterator[str]:
@@ -127,15 +130,43 @@ def _bill(witness: Witness) -> Iterator[str]:
         yield f"bill: the run says that its answers cost {bill.cost_usd}, the service billed {cost} for them"
     others = [each for each in ledger if each.cost_usd is not None and each.number not in standing]
     maybe = [each for each in ledger if each.cost_usd is None and not _is_known(each, witness)]
-    if not len(others) <= bill.charges <= len(others) + len(maybe) + witness.unsent:
+    lost = {each.number for each in ledger if _may_be_lost(each, witness)}
+    sure = [each for each in others if each.number not in lost]
+    lost_or_back = lost.union(each.number for each in ledger if _may_come_back(each, witness))
+    counted = {each.number for each in [*others, *maybe]}
+    most = len(counted) + witness.unsent + len(lost_or_back - counted)
+    if not len(sure) <= bill.charges <= most:
         words = ", ".join(map(_describe, others))
         yield f"bill: {bill.charges} possible charges; billed beside what stands: {words}; unsure: {len(maybe)}"
-    least = sum((each.cost_usd or Decimal(0) for each in others), Decimal(0))
+    least = sum((each.cost_usd or Decimal(0) for each in sure), Decimal(0))
     if not least <= bill.charges_usd <= WORST_USD * bill.charges:
         yield f"bill: possible charges of {bill.charges_usd}, where {least} was billed"
-    for each in others:
+    for each in sure:
         if each.status == 200 and _is_known(each, witness):
             yield f"paid twice without a cause: {_describe(each)}"
+
+
+def _may_be_lost(request: Request, witness: Witness) -> bool:
+    """Whether a power cut may have taken what was written of this request since the sync before last."""
+    at, since = witness.power_cut_at, _synced_until(request, witness)
+    if not request.left_at <= at:
+        return False
+    stood_still = witness.harm.get(request.owner, Harm()).stood_still
+    return stood_still or request.left_at > since or since < request.heard_at <= at
+
+
+def _synced_until(request: Request, witness: Witness) -> float:
+    """Until when what its process wrote is durable at the power cut. A process that died before it synced no more."""
+    return min(witness.power_cut_at, witness.harm.get(request.owner, Harm()).died_at) - witness.lost_s
+
+
+def _may_come_back(request: Request, witness: Witness) -> bool:
+    """Whether a power cut may have brought its mark back, whole or torn: nothing was synced since that had ended it."""
+    if request.left_at > witness.power_cut_at:
+        return False
+    since = _synced_until(request, witness)
+    own = (each.left_at for each in witness.ledger if each.owner == request.owner)
+    return not any(request.heard_at <= left_at <= since for left_at in own)
 
 
 def _is_known(request: Request, witness: Witness) -> bool:

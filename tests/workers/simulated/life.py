@@ -1,5 +1,7 @@
 """One life: the sessions of a plan, one after the other, then a last one in which nothing goes wrong, then the laws."""
 
+import contextlib
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cometbatch.run_state.group_commit import SYNC_INTERVAL_S
+from tests.crash import power
+from tests.crash.power import Disk, Recorder
 from tests.workers.simulated import laws
 from tests.workers.simulated.disk import DiskSpeed, SimulatedDisk
 from tests.workers.simulated.laws import BrokenLawError, Ended, Harm
@@ -19,6 +24,7 @@ from tests.workers.simulated.workers import Session
 from tests.workers.simulated.world import Process, Trigger, World, usual_clock
 
 SESSION_S = 400.0  # virtual seconds in which any session ends
+LOST_WITH_POWER_S = 2 * SYNC_INTERVAL_S + 0.02  # of work, where syncs take no time
 QUIET = Faults()
 LAST = SessionPlan(0, in_cluster=False, service=QUIET, net=NetFaults(), mishaps=())
 
@@ -35,6 +41,9 @@ class Life:
         self.harm: dict[str, Harm] = {}
         self.parts: list[str] = []
         self.sessions: list[Ended] = []
+        self.power_cut_at = math.inf
+        self._recorder: Recorder | None = None
+        self._is_last = False
         self._started = 0
 
     def carry_out(self, patch: pytest.MonkeyPatch) -> None:
@@ -42,9 +51,11 @@ class Life:
         plan, speed = self.plan, DiskSpeed(sync_s=self.plan.sync_s, stall=self.plan.stall, step=self.plan.step)
         disk = SimulatedDisk(self.world, self.table.folder, speed)
         self.parts = disk.broken
-        with disk.watching(patch):
+        with self._recording(patch), disk.watching(patch):
             try:
-                for each in plan.sessions:
+                for number, each in enumerate(plan.sessions):
+                    if plan.power_cut is not None and plan.power_cut[0] == number:
+                        self.world.after(plan.power_cut[1], self._cut_power)
                     self._session(each, plan.settings)
                 self._last_session()
                 self.world.run(lambda: not self.world.processes, self.world.now + SESSION_S)
@@ -84,6 +95,7 @@ class Life:
 
     def _last_session(self) -> None:
         """Nothing goes wrong any more: then the run ends."""
+        self._is_last = True
         self.service.faults = QUIET
         settings = msgspec.structs.replace(self.plan.settings, max_cost_usd=None)
         driver = self._process("last driver")
@@ -130,6 +142,30 @@ class Life:
         if words:
             raise BrokenLawError("\n".join(words))
 
+    # -- the machine's power -----------------------------------------------------------------------------------------
+
+    def _recording(self, patch: pytest.MonkeyPatch) -> contextlib.AbstractContextManager[None]:
+        """What is asked of the disk is recorded, where its power fails at some time."""
+        if self.plan.power_cut is None:
+            return contextlib.nullcontext()
+        self._recorder = Recorder(self.table.folder, lambda: self.world.now)
+        return self._recorder.watching(patch)
+
+    def _cut_power(self) -> None:
+        """Every process dies, and of what was not synced anything may be lost that a disk can lose."""
+        recorder, folder, world = self._recorder, self.table.folder, self.world
+        if recorder is None or self._is_last:
+            return
+        world.note("the power fails")
+        self.power_cut_at = world.now
+        for process in tuple(world.processes):
+            process.kill()
+        left = Disk(recorder, to_the_end=True).left(*world.chance.choice(list(power.outcomes(world.chance))))
+        power.make(left, folder.with_name("left"))
+        folder.rename(folder.with_name("lost"))
+        folder.with_name("left").rename(folder)
+        recorder.begin_anew()
+
     # -- mishaps -----------------------------------------------------------------------------------------------------
 
     def _with_mishaps(self, plan: SessionPlan, driver: Process, session: Session | None, net: Net | None) -> None:
@@ -171,6 +207,8 @@ class Life:
             self.harm,
             self.parts,
             self.service.unsent,
+            self.power_cut_at,
+            LOST_WITH_POWER_S + (3.0 if self.plan.stall else 8 * self.plan.sync_s),
         )
         if words := list(laws.broken(witness)):
             raise BrokenLawError("\n".join(words))

@@ -18,6 +18,8 @@ OPERATIONS = (
     *("send", "send", "send", "link", "link", "link", "link"),
 )
 
+POWER_CUTS = 0.15  # share of lives with one
+
 
 class Mishap(Struct, frozen=True):
     """What happens to a process of a session, `at_s` after its beginning. `owner`: which of those that are there then.
@@ -51,7 +53,10 @@ class SessionPlan(Struct, frozen=True):
 
 
 class Plan(Struct, frozen=True):
-    """One life. `sync_s`, `stall`, `step`: how slow the disk is. `power_cuts`: how many sessions end in one."""
+    """One life. `sync_s`, `stall`, `step`: how slow the disk is.
+
+    `power_cut`: the number of a session, from 0, and how many seconds after its beginning the machine's power fails.
+    """
 
     seed: int
     rows: int
@@ -63,6 +68,7 @@ class Plan(Struct, frozen=True):
     stall: float
     step: float
     drift: float
+    power_cut: tuple[int, float] | None = None
 
 
 def plan_of(seed: int) -> Plan:
@@ -77,7 +83,7 @@ def plan_of(seed: int) -> Plan:
         max_cost_usd=Decimal(str(round(chance.uniform(0.02, 0.2), 3))) if chance.random() < 0.35 else None,
     )
     rows = chance.randint(16, 44) // queues
-    return Plan(
+    plan = Plan(
         seed=seed,
         rows=rows,
         partition_rows=chance.randint(4, 8),
@@ -89,6 +95,11 @@ def plan_of(seed: int) -> Plan:
         step=chance.choice((0.0, 0.2, 1.0)),
         drift=chance.choice((0.0, 0.001, 0.01)),
     )
+    power = random.Random(f"power {seed}")
+    if power.random() > POWER_CUTS:
+        return plan
+    when = power.choice((power.uniform(0, 0.5), power.uniform(0, 2), power.uniform(0, 6)))
+    return msgspec.structs.replace(plan, power_cut=(power.randrange(len(plan.sessions)), when))
 
 
 def _session(chance: random.Random, number: int, most: int) -> SessionPlan:
