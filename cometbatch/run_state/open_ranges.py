@@ -130,12 +130,14 @@ class OpenRanges:
                 await loop.run_in_executor(self.syncer, range_.close)
                 self._closed[range_.number] = journal
             elif journal is not None:
-                await loop.run_in_executor(self.writer, self._forget, range_.number, journal)
+                if not await loop.run_in_executor(self.writer, self._forget, range_.number, journal):
+                    self._closed[range_.number] = journal
             del self._open[range_.number]
         finally:
             range_.closing.set_result(None)
 
-    def _forget(self, number: int, journal: Journal) -> None:
+    def _forget(self, number: int, journal: Journal) -> bool:
+        """Remove the journals of a range; returns whether they are gone. Its own one is closed."""
         own = {journal.path.name, *journal.header.earlier}
 
         def is_other(file: JournalFile) -> bool:
@@ -143,9 +145,11 @@ class OpenRanges:
 
         # Whoever takes this range over looks for parts first, then reads journals. It found these parts, where the
         # claim holds by now; else it may be about to read this journal.
-        if self._ownership is None or self._ownership.is_current():
+        is_gone = self._ownership is None or self._ownership.is_current()
+        if is_gone:
             self.run.directory.journals.forget(number, is_other)
         journal.close()
+        return is_gone
 
     async def finish_reading(self) -> bool:
         """Wait for what is being read, and close the input; returns whether the caller was cancelled meanwhile."""
