@@ -129,9 +129,10 @@ class OpenRanges:
             if journal is not None and self._with_records.get(range_.number):
                 await loop.run_in_executor(self.syncer, range_.close)
                 self._closed[range_.number] = journal
-            elif journal is not None:
-                if not await loop.run_in_executor(self.writer, self._forget, range_.number, journal):
-                    self._closed[range_.number] = journal
+            elif journal is not None and not await loop.run_in_executor(
+                self.writer, self._forget, range_.number, journal
+            ):
+                self._closed[range_.number] = journal
             del self._open[range_.number]
         finally:
             range_.closing.set_result(None)
