@@ -231,7 +231,7 @@ class Owner:
             if range_.journal is not None:
                 _silence(range_.journal._file)
         self.marks._map.close()
-        self.marks._map = _Nowhere(2**16)  # type: ignore[assignment]
+        self.marks._map = _Nowhere(2**16)  # type: ignore[assignment] # stands for what it replaces
 
 
 class _Nowhere(bytearray):

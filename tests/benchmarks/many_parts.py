@@ -77,7 +77,7 @@ def _manifest(path: Path, count: int) -> Manifest:
 
 
 def _made(path: Path, count: int, *, noted: int) -> Path:
-    """A run directory with parts; of so many, a worker noted what they are."""
+    """A run directory with parts; of the first `noted`, a worker noted what they are."""
     directory, manifest = RunDirectory(path), _manifest(path, count)
     directory.create()
     directory.owners.committed.mkdir()

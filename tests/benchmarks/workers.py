@@ -64,7 +64,7 @@ def say(workers: int, told: dict[str, Any]) -> None:
 
 
 def drive(path: Path, workers: int, seconds: float) -> None:
-    """Run the job with so many workers in this process, look at all of them for some seconds, and stop it."""
+    """Run the job with workers, driven by this process; look at all of them for some seconds, and stop it."""
     count = 0
     handle = Host.handle
 

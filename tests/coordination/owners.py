@@ -51,7 +51,7 @@ class World:
         self._tick()
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
-        """Something happens so many seconds from now."""
+        """Something happens this many seconds from now."""
         heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
 
     def run(self, until: float) -> None:
@@ -86,7 +86,7 @@ class World:
         self.frozen_until = self.now + seconds
 
     def restart(self, seconds: float) -> None:
-        """The coordinator is killed, and another takes its place after so many seconds."""
+        """The coordinator is killed, and another takes its place some seconds later."""
         if self.now >= self.dead_until:
             self.dead_until = self.now + seconds
             self.coordinator = Coordinator(self.settings, self.ranges, tallies.add, lines=self.lines)

@@ -79,6 +79,7 @@ class Sender:
             self.window.sent(now)
             if service.admits():
                 latency_s = service.chance.uniform(0.1, 0.3)
+                # The lambda's default is the value of now, which the type checker can't infer.
                 service.later(latency_s, lambda latency_s=latency_s: self._answered(latency_s))  # type: ignore[misc]
             else:
                 service.later(REFUSED_S, lambda: self._refused(now))
@@ -172,6 +173,7 @@ class Owner:
             news = self.coordinator.news_beyond(owner.seen, owner.number, self.service.now)
             if news is not None:
                 owner.seen = news.number
+                # The lambda's default is the value of now, which the type checker can't infer.
                 self.service.later(NET_S, lambda owner=owner, news=news: owner.hear(news))  # type: ignore[misc]
 
     def take(self, reply: Reply) -> None:

@@ -80,6 +80,7 @@ class ScriptedCoordinator:
             case Join() | Renew():
                 self._close(request.owner, request.closed if isinstance(request, Renew) else ())
                 self._leases += 1
+                # The struct checks its fields; the type checker can't.
                 return Lease(self._leases, stops=self.stops, is_lost=is_lost, **self.fields)  # type: ignore[arg-type]
             case Claim():
                 self._close(request.owner, request.closed)

@@ -21,7 +21,7 @@ WORKERS = 4
 
 
 class Bucket:
-    """A service's limit: so many requests a second, half a second's at once."""
+    """A service's limit: a number of requests a second, half a second's at once."""
 
     def __init__(self, per_s: float) -> None:
         self._per_s, self._level, self._at = per_s, per_s / 2, 0.0

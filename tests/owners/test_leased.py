@@ -33,7 +33,7 @@ class Clock:
 
 def lease(number: int, **fields: object) -> Lease:
     """One that lasts a second."""
-    return Lease(number, **{"valid_s": 1.0, **fields})  # type: ignore[arg-type]
+    return Lease(number, **{"valid_s": 1.0, **fields})  # type: ignore[arg-type] # the struct checks its fields
 
 
 def sent_until(limits: LeasedLimits, clock: Clock, end: float, tokens: int = 1) -> list[float]:

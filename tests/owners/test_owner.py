@@ -195,7 +195,7 @@ def test_an_error_is_told_before_the_owner_ends(tmp_path: Path) -> None:
     def broken(*_: object) -> None:
         raise OSError("the disk is gone")
 
-    disk.tables = broken  # type: ignore[method-assign,assignment]
+    disk.tables = broken  # type: ignore[method-assign,assignment] # the test's own in its place
     with pytest.raises(OSError, match="the disk is gone"):
         worked(disk, asked, prepare=coordinators.append)
     (left,) = coordinators[0].told(Leave)

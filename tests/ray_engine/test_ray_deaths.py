@@ -162,4 +162,4 @@ def test_a_node_that_ray_takes_for_lost(tmp_path: Path, strike: Callable[[int], 
     finally:
         for pid in [raylet] if strike is stop else []:
             os.kill(pid, signal.SIGCONT)
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()  # type: ignore[no-untyped-call] # Ray has no types here

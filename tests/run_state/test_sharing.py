@@ -68,6 +68,7 @@ def test_a_worker_waits_for_a_folder_that_shows_the_nonce_late(tmp_path: Path) -
     """As the cache of a network file system does."""
     run = OwnersOnDisk(tmp_path)
     nonce = run.directory.path / "nonce"
+    # The struct checks its fields; the type checker can't.
     check_nonce(run.directory, "0f0f", lambda _: nonce.write_bytes(b"0f0f"))  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ class Story:
             self.sent[owner.ownership.worker] += 1
             return really_marked(ordinal, ask, attempt, amount)
 
-        owner.marks.begin = marked  # type: ignore[method-assign]
+        owner.marks.begin = marked  # type: ignore[method-assign] # the test's own in its place
 
         def record(records: Sequence[Record]) -> None:
             self.happens(owner)
@@ -77,7 +77,7 @@ class Story:
                     self.expected[each.ordinal] = each.completion.text
             self.happens(owner)
 
-        owner.partitions.record = record  # type: ignore[method-assign]
+        owner.partitions.record = record  # type: ignore[method-assign] # the test's own in its place
         owner.ownership.noted = lambda: self.happens(owner)
         self.owners.append(owner)
         self.tasks.append(asyncio.get_running_loop().create_task(owner.work()))

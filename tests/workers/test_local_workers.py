@@ -115,7 +115,7 @@ def test_a_killed_owner_is_replaced_by_one_with_a_new_number(temporary: Path) ->
                 launched.append(await launch(owner))
                 return launched[-1]
 
-            launcher.launch = kept  # type: ignore[method-assign, assignment]
+            launcher.launch = kept  # type: ignore[method-assign, assignment] # the test's own in its place
 
             def joined(owner: int) -> None:
                 if owner == 3:

@@ -170,6 +170,7 @@ class Life:
 
     def _with_mishaps(self, plan: SessionPlan, driver: Process, session: Session | None, net: Net | None) -> None:
         for each in plan.mishaps:
+            # The lambda's default is the value of now, which the type checker can't infer.
             self.world.after(each.at_s, lambda each=each: self._happen(each, driver, session, net))  # type: ignore[misc]
 
     def _happen(self, mishap: Mishap, driver: Process, session: Session | None, net: Net | None) -> None:

@@ -150,6 +150,7 @@ class Session:
 
         def outlive() -> None:
             for each in filter(None, (self.coordinator, *self.owners.values())):
+                # The lambda's default is the value of now, which the type checker can't infer.
                 world.after(world.chance.uniform(0, OUTLIVES_S), lambda each=each: each.kill())  # type: ignore[misc]
 
         start(is_first=True)
@@ -171,8 +172,8 @@ class Session:
             self.on_lost(self.owners[owner.number])
             lose(owner, now)
 
-        coordinator._roster.lose = lost  # type: ignore[method-assign]
-        coordinator._roster.stop = stopped  # type: ignore[method-assign]
+        coordinator._roster.lose = lost  # type: ignore[method-assign] # the test's own in its place
+        coordinator._roster.stop = stopped  # type: ignore[method-assign] # the test's own in its place
         return coordinator
 
     async def _supervised(self) -> None:

@@ -59,7 +59,7 @@ class World:
         heapq.heappush(self._events, (max(when, self.now), self.chance.random(), next(self.numbers), event))
 
     def after(self, wait_s: float, event: Callable[[], None]) -> None:
-        """Have something happen in so many seconds."""
+        """Have something happen in this many seconds."""
         self.at(self.now + wait_s, event)
 
     def run(self, is_over: Callable[[], bool], until: float) -> None:
@@ -181,6 +181,7 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def step(self) -> None:
         """Run what is due, once, as far as its process is not killed or stopped meanwhile."""
+        # asyncio's own queue, which its stub leaves out.
         ready, timers, process = self._ready, self._scheduled, self._process  # type: ignore[attr-defined]
         while timers and timers[0]._when <= self.time() + RESOLUTION_S:
             timer = heapq.heappop(timers)
@@ -200,12 +201,12 @@ class ProcessLoop(asyncio.BaseEventLoop):
 
     def due(self) -> float:
         """When there is something to do, by this loop's clock; minus infinity is now, infinity is not of itself."""
-        if self._ready:  # type: ignore[attr-defined]
+        if self._ready:  # type: ignore[attr-defined] # asyncio's own, which its stub leaves out
             return -math.inf
-        timers = self._scheduled  # type: ignore[attr-defined]
+        timers = self._scheduled  # type: ignore[attr-defined] # asyncio's own, which its stub leaves out
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined] # asyncio's own, which its stub leaves out
         return timers[0]._when if timers else math.inf
 
 
@@ -366,7 +367,7 @@ class Process:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined] # it waits for what never comes
             _outlast(task)
-        self.loop._ready.clear()  # type: ignore[attr-defined]
+        self.loop._ready.clear()  # type: ignore[attr-defined] # asyncio's own, which its stub leaves out
 
     # -- standing still -----------------------------------------------------------------------------------------------
 
