@@ -611,4 +611,4 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestSessions.settings = settings(max_examples=50, stateful_step_count=25, deadline=None)
