@@ -160,7 +160,10 @@ class Grants:
         return usd, purse.is_short
 
     def commit(self, owner: int, range_: int, index: int, usd: Decimal) -> None:
-        """An owner announces a part, with what it has booked for it. Another's part of this number is not to be."""
+        """An owner announces a part, with what it has booked for it, in US dollars.
+
+        What another owner announced of the same partition counts no more: its part was never made.
+        """
         for other, purse in self._purses.items():
             if other != owner and range_ in purse.parts:
                 purse.parts[range_].pop(index, None)
